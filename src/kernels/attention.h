@@ -1,0 +1,24 @@
+/* Scaled dot product attention of one head:
+ *     y = softmax(scale q k^T + mask) v          q [queries, d], k [keys, d], v [keys, dv] -> y [queries, dv]
+ * in tiles of keys with a running maximum and sum, so that no [queries, keys] matrix is ever stored.
+ * A row that sees no key (keys = 0, or all masked by -inf) becomes zeros, as in PyTorch's scaled_dot_product_attention. */
+#pragma once
+#include <stddef.h>
+
+typedef struct attention_head {
+    float *y;                      /* [queries, dv] */
+    const float *q, *k, *v;        /* [queries, d], [keys, d], [keys, dv] */
+    size_t y_stride, q_stride, k_stride, v_stride;   /* floats from a row to the next */
+    size_t queries, keys, d, dv;
+    float scale;                   /* usually 1 / sqrt(d) */
+    const float *mask;             /* added to the scores [queries, keys], NULL: none; -inf hides a key */
+    size_t mask_stride;            /* 0: one row for all queries */
+    int causal;                    /* query i sees keys j <= i + causal_offset */
+    size_t causal_offset;          /* keys already in the cache before query 0 */
+} attention_head;
+
+/* Floats of working memory for attention_f32. */
+size_t attention_scratch_floats(size_t d, size_t dv);
+/* Queries [first, first + count) of the head: threads split heads, and queries in multiples of ATTENTION_QUERIES. */
+enum { ATTENTION_QUERIES = 48, ATTENTION_KEYS = 64 };
+void attention_f32(const attention_head *head, size_t first, size_t count, float *scratch);

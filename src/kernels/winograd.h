@@ -1,0 +1,39 @@
+/* 3x3 convolution with stride 1 and dilation 1 by Winograd's F(tile x tile, 3x3), channels last:
+ *     y = activation(conv(x, weight) + bias + add)
+ * with 2.25 (tile 2) or 4 (tile 4) times fewer multiplications than the direct form, for 1.8 or 4 times the weight memory.
+ * tile 4 evaluates at 0, +-a, +-1/a and infinity, whose error is within 1.5 to 2.5 times that of the direct form.
+ *
+ * Work is cut into blocks that do not depend on each other: threads share them out.
+ */
+#pragma once
+#include <stddef.h>
+#include "gemm.h"
+
+typedef struct winograd_conv {
+    int tile;                     /* 2 or 4 */
+    size_t batch;                 /* images; x is [batch, h, w, c], y and add are [batch, out_h, out_w, n] */
+    size_t h, w, c;               /* input */
+    size_t out_h, out_w, n;       /* output: out_h <= h + 2 pad_h - 2 */
+    size_t pad_h, pad_w;          /* rows of zeros above, columns of zeros to the left; those below and right follow from out_h, out_w */
+    size_t x_stride, y_stride;    /* floats from a pixel to the next, >= c and >= n: a group of a grouped convolution is a slice */
+} winograd_conv;
+
+/* The tile that is fastest by measurement: 4, 2, or 0 where a direct convolution by gemm_f32 is. */
+int winograd_choose(size_t batch, size_t out_h, size_t out_w, size_t c, size_t n);
+
+/* Floats of the packed weights, bias included. */
+size_t winograd_packed_floats(int tile, size_t c, size_t n);
+/* Transforms weight [columns, c, 3, 3], the output channels [n0, n0 + columns) of n. Any order, any chunks. */
+void winograd_pack_f32(float *packed, int tile, size_t c, size_t n, size_t n0, size_t columns, const float *weight);
+/* bias [n], NULL: zeros. Once per packed, before or after the weights. */
+void winograd_pack_bias(float *packed, int tile, size_t c, size_t n, const float *bias);
+/* Output channel j is multiplied by scale[j], its bias becomes bias * scale[j] + shift[j]. After the weights and the bias. */
+void winograd_scale_columns(float *packed, int tile, size_t c, size_t n, const float *scale, const float *shift);
+
+/* How many independent blocks of work there are. */
+size_t winograd_blocks(const winograd_conv *conv);
+/* Floats of working memory that each caller of winograd_f32 needs. */
+size_t winograd_scratch_floats(const winograd_conv *conv);
+/* Computes blocks [first, first + blocks). epilogue NULL: none; epilogue->add may be y. x and y do not overlap. */
+void winograd_f32(float *y, const float *x, const float *packed, const winograd_conv *conv, size_t first, size_t blocks,
+                  const gemm_epilogue *epilogue, float *scratch);

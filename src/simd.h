@@ -1,0 +1,71 @@
+/* 128-bit vectors of four floats: WebAssembly's intrinsics by their own names, in the native build through SIMDe,
+ * so that the tests under sanitizers run the source that ships. All other files that use vectors include this one,
+ * and no kernel has an #ifdef.
+ *
+ * Three things about V8 shape what is here. A constant vector is rebuilt each time it is used, so loops read their constants
+ * from memory. f32x4.min and max take several instructions, pmin and pmax one. And a loop that starts in the baseline
+ * compiler ends there, so kernels are many short calls.
+ */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __wasm_simd128__
+#include <wasm_simd128.h>
+#else
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/wasm/simd128.h>
+#endif
+
+#define SIMD_INLINE static inline __attribute__((always_inline))
+#define SIMD_NOINLINE __attribute__((noinline))
+
+/* a * b + c; one rounding or two, as the machine has it. */
+SIMD_INLINE v128_t simd_madd(v128_t a, v128_t b, v128_t c) {
+#ifdef LAM_RELAXED
+    return wasm_f32x4_relaxed_madd(a, b, c);
+#else
+    return wasm_f32x4_add(wasm_f32x4_mul(a, b), c);
+#endif
+}
+
+/* c - a * b */
+SIMD_INLINE v128_t simd_nmadd(v128_t a, v128_t b, v128_t c) {
+#ifdef LAM_RELAXED
+    return wasm_f32x4_relaxed_nmadd(a, b, c);
+#else
+    return wasm_f32x4_sub(c, wasm_f32x4_mul(a, b));
+#endif
+}
+
+/* Where a and b hold no NaN and no zeros of different sign. A NaN in x survives in max(x, limit) and min(x, limit). */
+SIMD_INLINE v128_t simd_max(v128_t x, v128_t limit) { return wasm_f32x4_pmax(x, limit); }
+SIMD_INLINE v128_t simd_min(v128_t x, v128_t limit) { return wasm_f32x4_pmin(x, limit); }
+
+SIMD_INLINE v128_t simd_load(const float *p) { return wasm_v128_load(p); }
+SIMD_INLINE void simd_store(float *p, v128_t v) { wasm_v128_store(p, v); }
+SIMD_INLINE v128_t simd_splat(const float *p) { return wasm_v128_load32_splat(p); }
+SIMD_INLINE v128_t simd_zero(void) { return wasm_i32x4_const(0, 0, 0, 0); }
+
+/* The first n (1 to 3) lanes, zeros in the others. Reads no further. */
+SIMD_INLINE v128_t simd_load_part(const float *p, size_t n) {
+    if (n == 1) return wasm_v128_load32_zero(p);
+    v128_t v = wasm_v128_load64_zero(p);
+    return n == 2 ? v : wasm_v128_load32_lane(p + 2, v, 2);
+}
+
+/* Writes the first n (1 to 3) lanes. */
+SIMD_INLINE void simd_store_part(float *p, v128_t v, size_t n) {
+    if (n == 1) {
+        wasm_v128_store32_lane(p, v, 0);
+        return;
+    }
+    wasm_v128_store64_lane(p, v, 0);
+    if (n == 3) wasm_v128_store32_lane(p + 2, v, 2);
+}
+
+/* Sum of the four lanes. */
+SIMD_INLINE float simd_sum(v128_t v) {
+    v = wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_f32x4_extract_lane(wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 1, 0, 3, 2)), 0);
+}
