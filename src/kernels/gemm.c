@@ -1,0 +1,157 @@
+#include "gemm.h"
+#include <string.h>
+#include "../simd.h"
+#include "activation.h"
+
+/* A block of rows is read once per panel: it should stay in the second cache level beside the panel. */
+enum { BLOCK_FLOATS = 64 * 1024, MATRIX_TILES = 32 };
+
+static size_t panel_floats(size_t k_total) { return (k_total + 1) * GEMM_NR; }
+
+void gemm_pack_f32(float *packed, size_t k_total, size_t k0, size_t k, size_t n0, size_t columns,
+                   const float *b, size_t k_stride, size_t n_stride) {
+    for (size_t j = 0; j < columns; j++) {
+        size_t column = n0 + j;
+        float *to = packed + column / GEMM_NR * panel_floats(k_total) + (k0 + 1) * GEMM_NR + column % GEMM_NR;
+        const float *from = b + j * n_stride;
+        for (size_t kk = 0; kk < k; kk++) to[kk * GEMM_NR] = from[kk * k_stride];
+    }
+}
+
+void gemm_pack_bias(float *packed, size_t k_total, size_t n, const float *bias) {
+    size_t padded = (n + GEMM_NR - 1) / GEMM_NR * GEMM_NR;
+    for (size_t j = 0; j < padded; j++) {
+        float *row = packed + j / GEMM_NR * panel_floats(k_total) + j % GEMM_NR;
+        row[0] = bias && j < n ? bias[j] : 0;
+        if (j < n) continue;
+        for (size_t kk = 1; kk <= k_total; kk++) row[kk * GEMM_NR] = 0;
+    }
+}
+
+void gemm_scale_columns(float *packed, size_t k_total, size_t n, const float *scale, const float *shift) {
+    for (size_t j = 0; j < n; j++) {
+        float *row = packed + j / GEMM_NR * panel_floats(k_total) + j % GEMM_NR;
+        row[0] = row[0] * scale[j] + shift[j];
+        for (size_t kk = 1; kk <= k_total; kk++) row[kk * GEMM_NR] *= scale[j];
+    }
+}
+
+/* What a tile works on. One pointer in place of eight arguments keeps the calls short. */
+typedef struct gemm_job {
+    size_t taps, k, c_stride, panel_stride;
+    const float *add;      /* of the same element as c, or NULL */
+    size_t add_stride;
+    int relu;
+} gemm_job;
+
+static void store_columns(float *c, v128_t v, size_t n) {
+    if (n >= 4) simd_store(c, v);
+    else simd_store_part(c, v, n);
+}
+
+static v128_t load_columns(const float *p, size_t n) { return n >= 4 ? simd_load(p) : simd_load_part(p, n); }
+
+/* mr rows by `vectors` vectors of four columns, all in registers; both are constants where this is inlined. Vectors 2p and 2p + 1
+ * belong to panel p. Columns past n are computed (the panel holds zeros there) and not stored. */
+SIMD_INLINE void tile(size_t mr, size_t vectors, const gemm_job *job, float *c, const float *add, const float *const *rows,
+                      const float *panel, size_t n) {
+    v128_t acc[GEMM_MR][8];
+    const size_t panel_stride = job->panel_stride;
+    for (size_t v = 0; v < vectors; v++) {
+        v128_t bias = simd_load(panel + v / 2 * panel_stride + v % 2 * 4);
+        for (size_t r = 0; r < mr; r++) acc[r][v] = bias;
+    }
+    const float *b = panel + GEMM_NR;
+    for (size_t tap = 0; tap < job->taps; tap++, rows += GEMM_MR) {
+        const float *a[GEMM_MR];
+        for (size_t r = 0; r < mr; r++) a[r] = rows[r];
+        for (size_t kk = job->k; kk; kk--) {
+            v128_t bv[8];
+            for (size_t v = 0; v < vectors; v++) bv[v] = simd_load(b + v / 2 * panel_stride + v % 2 * 4);
+            b += GEMM_NR;
+            for (size_t r = 0; r < mr; r++) {
+                v128_t av = simd_splat(a[r]++);
+                for (size_t v = 0; v < vectors; v++) acc[r][v] = simd_madd(av, bv[v], acc[r][v]);
+            }
+        }
+    }
+    for (size_t r = 0; r < mr; r++) {
+        for (size_t v = 0; v < vectors && v * 4 < n; v++) {
+            v128_t sum = acc[r][v];
+            if (add) sum = wasm_f32x4_add(sum, load_columns(add + r * job->add_stride + v * 4, n - v * 4));
+            if (job->relu) sum = simd_max(sum, simd_zero());
+            store_columns(c + r * job->c_stride + v * 4, sum, n - v * 4);
+        }
+    }
+}
+
+#define TILE(mr, vectors) \
+    static SIMD_NOINLINE void tile_##mr##x##vectors(const gemm_job *job, float *c, const float *add, const float *const *rows, \
+                                                    const float *panel, size_t n) { \
+        tile(mr, vectors, job, c, add, rows, panel, n); \
+    }
+TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+TILE(1, 8) TILE(2, 4)
+
+typedef void tile_function(const gemm_job *, float *, const float *, const float *const *, const float *, size_t);
+static tile_function *const tile_of_rows[GEMM_MR + 1] = {0, tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2};
+
+/* One or two rows have too few sums of their own to keep the adders busy: several panels side by side. */
+static void few_rows(const gemm_job *job, float *c, const float *const *rows, const float *packed, size_t m, size_t n) {
+    size_t together = m == 1 ? 4 : 2;
+    tile_function *wide = m == 1 ? tile_1x8 : tile_2x4;
+    for (size_t j = 0; j < n;) {
+        const float *add = job->add ? job->add + j : NULL;
+        const float *panel = packed + j / GEMM_NR * job->panel_stride;
+        if (n - j > (together - 1) * GEMM_NR) {
+            wide(job, c + j, add, rows, panel, n - j);
+            j += together * GEMM_NR;
+        } else {
+            tile_of_rows[m](job, c + j, add, rows, panel, n - j);
+            j += GEMM_NR;
+        }
+    }
+}
+
+/* Tiles of one block of rows; m > 2 or the only rows there are. */
+static void block(const gemm_job *job, float *c, const float *const *rows, const float *packed, size_t m, size_t n) {
+    if (m <= 2) {
+        few_rows(job, c, rows, packed, m, n);
+        return;
+    }
+    for (size_t j = 0; j < n; j += GEMM_NR, packed += job->panel_stride) {
+        for (size_t i = 0; i < m; i += GEMM_MR) {
+            size_t mr = m - i < GEMM_MR ? m - i : GEMM_MR;
+            tile_of_rows[mr](job, c + i * job->c_stride + j, job->add ? job->add + i * job->add_stride + j : NULL,
+                             rows + i * job->taps, packed, n - j);
+        }
+    }
+}
+
+void gemm_f32(float *c, size_t c_stride, const float *const *rows, size_t taps, const float *packed,
+              size_t m, size_t n, size_t k, const gemm_epilogue *epilogue) {
+    size_t k_total = taps * k;
+    lam_activation activation = epilogue ? epilogue->activation : LAM_IDENTITY;
+    gemm_job job = {taps, k, c_stride, panel_floats(k_total), epilogue ? epilogue->add : NULL, epilogue ? epilogue->add_stride : 0,
+                    activation == LAM_RELU};
+    size_t together = BLOCK_FLOATS / (k_total ? k_total : 1) / GEMM_MR * GEMM_MR;
+    if (together < 2 * GEMM_MR) together = 2 * GEMM_MR;
+    for (size_t i = 0; i < m; i += together) {
+        size_t mb = m - i < together ? m - i : together;
+        block(&job, c + i * c_stride, rows + i * taps, packed, mb, n);
+        if (activation != LAM_IDENTITY && activation != LAM_RELU) activation_tile_f32(c + i * c_stride, c_stride, mb, n, activation);
+        if (job.add) job.add += together * job.add_stride;
+    }
+}
+
+void gemm_f32_matrix(float *c, size_t c_stride, const float *a, size_t a_stride, const float *packed,
+                     size_t m, size_t n, size_t k, const gemm_epilogue *epilogue) {
+    const float *rows[MATRIX_TILES * GEMM_MR];
+    gemm_epilogue part = epilogue ? *epilogue : (gemm_epilogue){NULL, 0, LAM_IDENTITY};
+    for (size_t i = 0; i < m; i += MATRIX_TILES * GEMM_MR) {
+        size_t mb = m - i < MATRIX_TILES * GEMM_MR ? m - i : MATRIX_TILES * GEMM_MR;
+        for (size_t r = 0; r < mb; r++) rows[r] = a + (i + r) * a_stride;
+        gemm_f32(c + i * c_stride, c_stride, rows, 1, packed, mb, n, k, &part);
+        if (part.add) part.add += mb * part.add_stride;
+    }
+}
