@@ -2,19 +2,35 @@
 #include <string.h>
 #include "../simd.h"
 #include "activation.h"
+#include "transpose.h"
 
 /* A block of rows is read once per panel: it should stay in the second cache level beside the panel. */
 enum { BLOCK_FLOATS = 64 * 1024, MATRIX_TILES = 32 };
 
 static size_t panel_floats(size_t k_total) { return (k_total + 1) * GEMM_NR; }
 
+/* Columns [first, first + columns) of one panel. */
+static void pack_panel(float *panel, size_t first, size_t columns, size_t k, const float *b, size_t k_stride, size_t n_stride) {
+    if (k_stride == 1) {
+        transpose_f32(panel + first, GEMM_NR, b, n_stride, columns, k);
+        return;
+    }
+    for (size_t kk = 0; kk < k; kk++) {
+        float *to = panel + kk * GEMM_NR + first;
+        const float *from = b + kk * k_stride;
+        if (n_stride == 1) memcpy(to, from, columns * sizeof *to);
+        else for (size_t j = 0; j < columns; j++) to[j] = from[j * n_stride];
+    }
+}
+
 void gemm_pack_f32(float *packed, size_t k_total, size_t k0, size_t k, size_t n0, size_t columns,
                    const float *b, size_t k_stride, size_t n_stride) {
-    for (size_t j = 0; j < columns; j++) {
-        size_t column = n0 + j;
-        float *to = packed + column / GEMM_NR * panel_floats(k_total) + (k0 + 1) * GEMM_NR + column % GEMM_NR;
-        const float *from = b + j * n_stride;
-        for (size_t kk = 0; kk < k; kk++) to[kk * GEMM_NR] = from[kk * k_stride];
+    for (size_t j = 0; j < columns;) {
+        size_t first = (n0 + j) % GEMM_NR, here = GEMM_NR - first;
+        if (here > columns - j) here = columns - j;
+        pack_panel(packed + (n0 + j) / GEMM_NR * panel_floats(k_total) + (k0 + 1) * GEMM_NR, first, here, k,
+                   b + j * n_stride, k_stride, n_stride);
+        j += here;
     }
 }
 
