@@ -1,0 +1,175 @@
+/* lamella: neural-network layers for WebAssembly SIMD.
+ *
+ * Record a graph once, load its weights, run it many times:
+ *
+ *     lam_graph *g = lam_graph_new();
+ *     lam_value x = lam_input(g, LAM_F32, 2, (int[]){ LAM_ANY, 64 });
+ *     lam_value w = lam_weight(g, "fc.weight", 2, (int[]){ 10, 64 });
+ *     lam_output(g, lam_linear(g, x, w, LAM_NONE, 0, 10));
+ *     lam_compile(g);                                  -- fuses, sizes the packed weights
+ *     lam_load(g, 0, LAM_F32, bytes, 0, 10);           -- converts and packs; the bytes may then be dropped
+ *     lam_session *s = lam_session_new(g, NULL);
+ *     lam_session_resize(s, 0, 2, (int[]){ 3, 64 });
+ *     lam_session_prepare(s);                          -- infers shapes, plans memory: all that can fail has now failed
+ *     memcpy(lam_session_input(s, 0), ...);  lam_session_run(s);  lam_session_output(s, 0);
+ *
+ * A layer that cannot be defined returns LAM_BAD; passing LAM_BAD on is silent, and the graph keeps the first message,
+ * which names the module path (lam_scope), the layer, what it expected and what it got.
+ *
+ * Shapes are PyTorch's, images [n, c, h, w]. A dimension that is not known before a session is LAM_ANY.
+ * Nothing here prints, aborts or touches a file.
+ */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include "api.h"
+#include "activation.h"
+
+typedef struct lam_graph lam_graph;
+typedef struct lam_session lam_session;
+typedef struct lam_pool lam_pool;
+typedef int lam_value;
+
+enum {
+    LAM_BAD = -1,   /* the value of a layer that could not be defined */
+    LAM_NONE = -2,  /* an optional argument that is left out */
+    LAM_ANY = -1,   /* a dimension that varies between calls */
+    LAM_KEEP = -3,  /* in lam_reshape: the input's dimension at the same place */
+    LAM_MAX_RANK = 6,
+};
+
+typedef enum lam_status {
+    LAM_OK = 0,
+    LAM_EVALUE = -1,  /* an argument or a shape is wrong; the error text says which */
+    LAM_ENOMEM = -2,  /* out of memory */
+    LAM_ESTATE = -3,  /* called in the wrong order, or weights are missing */
+} lam_status;
+
+typedef enum lam_type {
+    LAM_F32, LAM_F16, LAM_BF16, LAM_F64, LAM_I64, LAM_I32, LAM_I16, LAM_I8, LAM_U8, LAM_BOOL, LAM_TYPES
+} lam_type;
+
+typedef enum lam_binary { LAM_ADD, LAM_SUB, LAM_MUL, LAM_DIV } lam_binary;
+
+/* ---- graph ------------------------------------------------------------------------------------------------------ */
+
+LAM_API lam_graph  *lam_graph_new(void);                        /* NULL when out of memory */
+LAM_API void        lam_graph_free(lam_graph *g);               /* its sessions must be gone */
+LAM_API const char *lam_graph_error(const lam_graph *g);        /* first error, "" when there is none */
+LAM_API lam_status  lam_graph_status(const lam_graph *g);
+LAM_API void        lam_scope(lam_graph *g, const char *path);  /* module path of the layers that follow, "layer1.0.conv1" */
+
+/* dims [rank], LAM_ANY where a size varies. type LAM_F32 or LAM_I32. */
+LAM_API lam_value lam_input(lam_graph *g, lam_type type, int rank, const int *dims);
+/* The name is the checkpoint's. A name given twice with the same shape is the same value. */
+LAM_API lam_value lam_weight(lam_graph *g, const char *name, int rank, const int *dims);
+LAM_API lam_status lam_output(lam_graph *g, lam_value x);
+LAM_API int lam_rank(const lam_graph *g, lam_value x);
+LAM_API int lam_dim(const lam_graph *g, lam_value x, int axis); /* LAM_ANY when it varies */
+
+/* ---- layers ----------------------------------------------------------------------------------------------------- */
+
+/* y[n,o,i,j] = bias[o] + sum over c,u,v of w[o,c,u,v] x[n, g(o) C/groups + c, i*stride - pad + u*dilation, ...]
+ * x [n, c, h, w]  w [out, c / groups, kh, kw]  bias [out] or LAM_NONE  -> [n, out, oh, ow],
+ * oh = (h + padding[0] + padding[2] - dilation[0] (kh - 1) - 1) / stride[0] + 1.
+ * stride [2] and dilation [2] are {h, w}; padding [4] is {top, left, bottom, right}, zeros. torch.nn.Conv2d. */
+LAM_API lam_value lam_conv2d(lam_graph *g, lam_value x, lam_value w, lam_value bias,
+                             const int *stride, const int *padding, const int *dilation, int groups);
+
+/* y = x W[first : first + rows]^T + bias[first : first + rows].  x [..., in]  w [out, in]  bias [out] or LAM_NONE -> [..., rows].
+ * The row range lets one packed in_proj_weight serve query, key and value. torch.nn.Linear with first 0, rows out. */
+LAM_API lam_value lam_linear(lam_graph *g, lam_value x, lam_value w, lam_value bias, int first, int rows);
+
+/* y = (x - mean) / sqrt(var + eps) * weight + bias per channel (axis 1).  x [n, c, ...], others [c]; weight, bias may be
+ * LAM_NONE. Inference form of torch.nn.BatchNorm1d/2d; folded into a convolution or linear layer before it. */
+LAM_API lam_value lam_batch_norm(lam_graph *g, lam_value x, lam_value mean, lam_value var, lam_value weight, lam_value bias,
+                                 float eps);
+
+/* Over the last `axes` dimensions: y = (x - mean) / sqrt(biased variance + eps) * weight + bias. weight, bias have the shape of
+ * those dimensions or are LAM_NONE. torch.nn.LayerNorm. */
+LAM_API lam_value lam_layer_norm(lam_graph *g, lam_value x, lam_value weight, lam_value bias, int axes, float eps);
+
+/* Pointwise; formulas in activation.h. */
+LAM_API lam_value lam_activate(lam_graph *g, lam_value x, lam_activation kind);
+
+/* a op b with NumPy's broadcasting; either may be a weight. */
+LAM_API lam_value lam_arithmetic(lam_graph *g, lam_value a, lam_value b, lam_binary op);
+
+/* exp(x - max) / sum along axis (negative counts from the end). torch.nn.Softmax. */
+LAM_API lam_value lam_softmax(lam_graph *g, lam_value x, int axis);
+
+/* x [n, c, h, w] -> [n, c, oh, ow]; kernel, stride, padding, dilation [2] are {h, w}. ceil_mode and count_include_pad as in
+ * torch.nn.AvgPool2d; divisor 0: the window's size. */
+LAM_API lam_value lam_avg_pool2d(lam_graph *g, lam_value x, const int *kernel, const int *stride, const int *padding,
+                                 int ceil_mode, int count_include_pad, int divisor);
+LAM_API lam_value lam_max_pool2d(lam_graph *g, lam_value x, const int *kernel, const int *stride, const int *padding,
+                                 const int *dilation, int ceil_mode);
+/* Window i covers rows floor(i h / oh) .. ceil((i + 1) h / oh). size [2] is {oh, ow}, LAM_KEEP keeps the input's.
+ * torch.nn.AdaptiveAvgPool2d. */
+LAM_API lam_value lam_adaptive_avg_pool2d(lam_graph *g, lam_value x, const int *size);
+
+/* Views and moves. dims [rank] of reshape: one may be -1 (inferred), LAM_KEEP takes the input's at the same place. */
+LAM_API lam_value lam_reshape(lam_graph *g, lam_value x, int rank, const int *dims);
+LAM_API lam_value lam_flatten(lam_graph *g, lam_value x, int first, int last);
+LAM_API lam_value lam_unflatten(lam_graph *g, lam_value x, int axis, int count, const int *sizes); /* one size may be -1 */
+LAM_API lam_value lam_permute(lam_graph *g, lam_value x, const int *order);                         /* order [rank] */
+LAM_API lam_value lam_narrow(lam_graph *g, lam_value x, int axis, int start, int length);  /* negative start from the end; length -1: rest */
+LAM_API lam_value lam_cat(lam_graph *g, int count, const lam_value *values, int axis);
+LAM_API lam_value lam_mean(lam_graph *g, lam_value x, int axis, int keep_axis);
+
+/* a [..., m, k]  b [..., k, n] -> [..., m, n]; leading dimensions broadcast. transpose_b: b is [..., n, k]. torch.matmul for rank >= 2. */
+LAM_API lam_value lam_matmul(lam_graph *g, lam_value a, lam_value b, int transpose_b);
+
+/* softmax(scale q k^T + mask) v.  q [..., t, d]  k [..., s, d]  v [..., s, e]  mask broadcastable to [..., t, s], added, or LAM_NONE
+ * -> [..., t, e].  scale 0: 1 / sqrt(d). causal: row i sees columns j <= i. Leading dimensions are equal, or k's and v's last of them
+ * divides q's (grouped heads). torch.nn.functional.scaled_dot_product_attention. */
+LAM_API lam_value lam_attention(lam_graph *g, lam_value q, lam_value k, lam_value v, lam_value mask, float scale, int causal);
+
+/* CLIP's attention pool. With T = [mean of pixels; pixels] + position [h w + 1, c], optionally layer-normalised (ln_weight, ln_bias [c]
+ * or LAM_NONE): y = c_proj(multi-head attention of q_proj(T_0) over k_proj(T), v_proj(T)).
+ * x [n, c, h, w]  q, k, v weights [c, c], biases [c]  c_proj weight [out, c], bias [out] -> [n, out].
+ * project_twice: q, k, v each pass through their projection a second time (W' = W W, b' = W b + b). `weights` [11] is
+ * { position, q.weight, q.bias, k.weight, k.bias, v.weight, v.bias, c.weight, c.bias, ln.weight, ln.bias }. */
+LAM_API lam_value lam_attention_pool2d(lam_graph *g, lam_value x, const lam_value *weights, int heads, float eps, int project_twice);
+
+/* ---- compile and load ------------------------------------------------------------------------------------------- */
+
+LAM_API lam_status  lam_compile(lam_graph *g);
+LAM_API int         lam_weight_count(const lam_graph *g);
+LAM_API const char *lam_weight_name(const lam_graph *g, int weight);
+LAM_API int         lam_weight_rank(const lam_graph *g, int weight);
+LAM_API int         lam_weight_dim(const lam_graph *g, int weight, int axis);
+LAM_API size_t      lam_packed_bytes(const lam_graph *g);   /* of all packed weights, known before the first is loaded */
+/* Converts and packs rows [first, first + rows) of a weight (a row is a slice of dimension 0; rank 0 and 1 count elements).
+ * data holds rows * (elements of a row) values of `type`, aligned to that type. Rows may come in any order, each once. */
+LAM_API lam_status  lam_load(lam_graph *g, int weight, lam_type type, const void *data, int first, int rows);
+LAM_API int         lam_loaded_rows(const lam_graph *g, int weight);
+
+/* ---- session ---------------------------------------------------------------------------------------------------- */
+
+LAM_API lam_session *lam_session_new(lam_graph *g, lam_pool *pool);   /* pool may be NULL. NULL when out of memory */
+LAM_API void         lam_session_free(lam_session *s);
+LAM_API const char  *lam_session_error(const lam_session *s);
+LAM_API lam_status   lam_session_resize(lam_session *s, int input, int rank, const int *dims);
+LAM_API lam_status   lam_session_prepare(lam_session *s);             /* after resize and before run */
+LAM_API void        *lam_session_input(lam_session *s, int input);    /* f32 or i32, PyTorch's order; valid until the next prepare */
+LAM_API void         lam_session_run(lam_session *s);
+/* Runs layers until `milliseconds` have passed; 1 when the last is done, 0 to be called again (so a caller can stop or breathe). */
+LAM_API int          lam_session_step(lam_session *s, double milliseconds);
+LAM_API int          lam_output_count(const lam_graph *g);
+LAM_API float       *lam_session_output(lam_session *s, int output);  /* valid until the next run or prepare */
+LAM_API int          lam_session_output_rank(const lam_session *s, int output);
+LAM_API int          lam_session_output_dim(const lam_session *s, int output, int axis);
+LAM_API size_t       lam_session_bytes(const lam_session *s);         /* arena */
+
+/* ---- profile: figures of the last run, per layer after fusion ---------------------------------------------------- */
+
+LAM_API int         lam_layer_count(const lam_graph *g);
+LAM_API const char *lam_layer_name(const lam_graph *g, int layer);    /* "conv2d+batch_norm+relu" */
+LAM_API const char *lam_layer_path(const lam_graph *g, int layer);    /* "layer1.0.conv1" */
+LAM_API int         lam_layer_rank(const lam_session *s, int layer);  /* of its output */
+LAM_API int         lam_layer_dim(const lam_session *s, int layer, int axis);
+LAM_API void        lam_session_profile(lam_session *s, int on);      /* take times from now on */
+LAM_API double      lam_layer_milliseconds(const lam_session *s, int layer);
+LAM_API double      lam_layer_flops(const lam_session *s, int layer); /* multiplications + additions of the textbook formula */
+LAM_API double      lam_layer_bytes(const lam_session *s, int layer); /* inputs, outputs and weights touched once */

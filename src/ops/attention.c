@@ -1,0 +1,98 @@
+/* Scaled dot product attention over any leading dimensions. */
+#include "../kernels/attention.h"
+#include "../text.h"
+#include "ops.h"
+
+enum { Q, K, V, MASK };
+
+typedef struct attention_params { float scale; int causal; } attention_params;
+
+static int dim(const lam_shape *s, int from_end) { return from_end <= s->rank ? s->dims[s->rank - from_end] : 1; }
+
+/* Leading dimensions agree; the last of them may be a multiple (grouped heads). */
+static int leads_agree(const lam_shape *q, const lam_shape *k) {
+    if (q->rank != k->rank) return 0;
+    for (int i = 0; i < q->rank - 2; i++) {
+        int a = q->dims[i], b = k->dims[i], heads = i == q->rank - 3;
+        if (!dim_agrees(a, b) && !(heads && b > 0 && a % b == 0)) return 0;
+    }
+    return 1;
+}
+
+static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *out, char *why) {
+    (void)node;
+    const lam_shape *q = &in[Q], *k = &in[K], *v = &in[V], *mask = &in[MASK];
+    if (q->rank < 2 || !leads_agree(q, k) || !leads_agree(q, v) || !dim_agrees(dim(k, 3), dim(v, 3)) || !dim_agrees(dim(q, 1), dim(k, 1)) ||
+        !dim_agrees(dim(k, 2), dim(v, 2)))
+        return text_format(why, LAM_TEXT, "q %v, k %v, v %v", q, k, v), LAM_EVALUE;
+    for (int i = 1; mask->rank >= 0 && i <= (mask->rank > q->rank ? mask->rank : q->rank); i++) {
+        int wanted = i == 1 ? dim(k, 2) : dim(q, i);
+        if (!dim_agrees(dim(mask, i), wanted) && (dim(mask, i) != 1 || i == 1))
+            return text_format(why, LAM_TEXT, "mask %v does not broadcast to the scores of q %v and k %v", mask, q, k), LAM_EVALUE;
+    }
+    *out = *q;
+    out->dims[out->rank - 1] = dim(v, 1);
+    return LAM_OK;
+}
+
+typedef struct job { const lam_run *run; attention_head head; int blocks; } job;
+
+static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
+    (void)shared;
+    *per_thread = attention_scratch_floats((size_t)dim(&r->in[Q].shape, 1), (size_t)dim(&r->in[V].shape, 1));
+}
+
+/* Offset of the mask that belongs to head `index` counted over the leading dimensions. */
+static size_t mask_offset(const lam_shape *q, const lam_shape *mask, size_t index) {
+    size_t at = 0, step = (size_t)dim(mask, 2) * (size_t)dim(mask, 1);
+    for (int i = 3; i <= mask->rank; i++) {
+        size_t size = (size_t)dim(q, i);
+        if (dim(mask, i) != 1) at += index % size * step;
+        step *= (size_t)dim(mask, i);
+        index /= size;
+    }
+    return at;
+}
+
+static void attend(void *argument, int index, int thread) {
+    const job *j = argument;
+    const lam_run *r = j->run;
+    const lam_tensor *in = r->in;
+    attention_head head = j->head;
+    size_t at = (size_t)(index / j->blocks), first = (size_t)(index % j->blocks) * ATTENTION_QUERIES;
+    size_t heads = (size_t)dim(&in[Q].shape, 3), kv_heads = (size_t)dim(&in[K].shape, 3);
+    size_t kv = at / heads * kv_heads + at % heads / (heads / kv_heads);
+    head.y = r->out.data + at * head.queries * head.dv;
+    head.q = in[Q].data + at * head.queries * head.d;
+    head.k = in[K].data + kv * head.keys * head.d;
+    head.v = in[V].data + kv * head.keys * head.dv;
+    if (in[MASK].data) head.mask = in[MASK].data + mask_offset(&in[Q].shape, &in[MASK].shape, at);
+    size_t count = head.queries - first < ATTENTION_QUERIES ? head.queries - first : ATTENTION_QUERIES;
+    attention_f32(&head, first, count, r->scratch + (size_t)thread * r->scratch_floats);
+}
+
+static void run(const lam_run *r) {
+    const attention_params *p = r->node->params;
+    const lam_shape *q = &r->in[Q].shape, *k = &r->in[K].shape, *v = &r->in[V].shape, *mask = &r->in[MASK].shape;
+    size_t d = (size_t)dim(q, 1), dv = (size_t)dim(v, 1), queries = (size_t)dim(q, 2);
+    job j = { .run = r, .head = {
+        .y_stride = dv, .q_stride = d, .k_stride = d, .v_stride = dv, .queries = queries, .keys = (size_t)dim(k, 2), .d = d, .dv = dv,
+        .scale = p->scale != 0 ? p->scale : 1.0f / __builtin_sqrtf((float)d), .causal = p->causal,
+        .mask_stride = r->in[MASK].data && dim(mask, 2) != 1 ? (size_t)dim(mask, 1) : 0,
+    } };
+    j.blocks = (int)((queries + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES);
+    pool_for(r->pool, (int)(shape_elements(&r->out.shape) / (queries * dv)) * j.blocks, attend, &j);
+}
+
+static double flops(const lam_run *r) {
+    double scores = (double)shape_elements(&r->in[Q].shape) / dim(&r->in[Q].shape, 1) * dim(&r->in[K].shape, 2);
+    return 2.0 * scores * (dim(&r->in[Q].shape, 1) + dim(&r->in[V].shape, 1));
+}
+
+static const lam_op op_attention = { .name = "attention", .shape = shape, .scratch = scratch, .run = run, .flops = flops };
+
+lam_value lam_attention(lam_graph *g, lam_value q, lam_value k, lam_value v, lam_value mask, float scale, int causal) {
+    lam_value in[] = { q, k, v, mask };
+    for (int i = 0; i < 4; i++) in[i] = graph_in_layout(g, in[i], LAYOUT_PLAIN);
+    return graph_add(g, &op_attention, 4, in, &(attention_params){ scale, causal }, sizeof(attention_params), LAYOUT_PLAIN);
+}

@@ -1,0 +1,92 @@
+/* y = x W^T + b, any leading dimensions. */
+#include "../kernels/gemm.h"
+#include "../memory.h"
+#include "../text.h"
+#include "ops.h"
+
+enum { X, WEIGHT, BIAS };
+
+typedef struct linear_params { int first, rows; } linear_params;
+
+static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *out, char *why) {
+    const linear_params *p = node->params;
+    const lam_shape *x = &in[X], *w = &in[WEIGHT], *b = &in[BIAS];
+    if (w->rank != 2) return text_format(why, LAM_TEXT, "weight %v should be [out, in]", w), LAM_EVALUE;
+    if (x->rank < 1 || !dim_agrees(x->dims[x->rank - 1], w->dims[1]))
+        return text_format(why, LAM_TEXT, "weight %v needs inputs of width %d, got %v", w, w->dims[1], x), LAM_EVALUE;
+    if (b->rank >= 0 && (b->rank != 1 || b->dims[0] != w->dims[0]))
+        return text_format(why, LAM_TEXT, "weight %v needs a bias of %d, got %v", w, w->dims[0], b), LAM_EVALUE;
+    if (p->first < 0 || p->rows < 0 || p->rows > w->dims[0] - p->first)
+        return text_format(why, LAM_TEXT, "rows %d to %d of weight %v", p->first, p->first + p->rows, w), LAM_EVALUE;
+    *out = *x;
+    out->dims[x->rank - 1] = p->rows;
+    return LAM_OK;
+}
+
+static size_t width(const lam_graph *g, const lam_node *node) { return (size_t)graph_shape(g, node->in[WEIGHT])->dims[1]; }
+
+static size_t packed(const lam_graph *g, lam_node *node) {
+    const linear_params *p = node->params;
+    return gemm_packed_floats(width(g, node), (size_t)p->rows);
+}
+
+/* Of rows [first, first + rows) of the weight, those that this layer uses. */
+static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
+    (void)in;
+    const linear_params *p = node->params;
+    int from = first > p->first ? first : p->first;
+    int to = first + rows < p->first + p->rows ? first + rows : p->first + p->rows;
+    if (from >= to) return;
+    size_t k = width(g, node);
+    gemm_pack_f32(node->packed, k, 0, k, (size_t)(from - p->first), (size_t)(to - from), data + (size_t)(from - first) * k, 1, k);
+}
+
+static lam_status finish(const lam_graph *g, lam_node *node) {
+    const linear_params *p = node->params;
+    const float *bias = graph_plain(g, node->in[BIAS]);
+    size_t k = width(g, node), n = (size_t)p->rows;
+    gemm_pack_bias(node->packed, k, n, bias ? bias + p->first : NULL);
+    if (node->norm.mean == LAM_NONE) return LAM_OK;
+    float *scale = norm_scale_shift(g, &node->norm, p->rows);
+    if (!scale) return LAM_ENOMEM;
+    gemm_scale_columns(node->packed, k, n, scale, scale + n);
+    memory_free(scale);
+    return LAM_OK;
+}
+
+typedef struct job { const lam_run *run; tile_grid grid; size_t k; } job;
+
+static void multiply(void *argument, int index, int thread) {
+    (void)thread;
+    const job *j = argument;
+    const lam_run *r = j->run;
+    tile t = tile_at(&j->grid, index);
+    size_t n = j->grid.n, at = t.row * n + t.column;
+    gemm_epilogue epilogue = { .add = r->add.data ? r->add.data + at : NULL, .add_stride = n, .activation = r->node->activation };
+    gemm_f32_matrix(r->out.data + at, n, r->in[X].data + t.row * j->k, j->k,
+                    r->node->packed + t.column * (j->k + 1), t.rows, t.columns, j->k, &epilogue);
+}
+
+static void run(const lam_run *r) {
+    const linear_params *p = r->node->params;
+    job j = { .run = r, .k = (size_t)r->in[WEIGHT].shape.dims[1] };
+    size_t n = (size_t)p->rows, m = shape_elements(&r->out.shape) / n;
+    j.grid = tile_grid_of(m, n, m + GEMM_MR, lam_pool_threads(r->pool));
+    pool_for(r->pool, tile_count(&j.grid), multiply, &j);
+}
+
+static double flops(const lam_run *r) {
+    return 2.0 * (double)shape_elements(&r->out.shape) * r->in[WEIGHT].shape.dims[1];
+}
+
+const lam_op op_linear = {
+    .name = "linear", .flags = OP_TAKES_ACTIVATION | OP_TAKES_ADD | OP_TAKES_BATCH_NORM, .packs = 1u << WEIGHT,
+    .shape = shape, .packed = packed, .pack = pack, .finish = finish, .run = run, .flops = flops,
+};
+
+lam_value lam_linear(lam_graph *g, lam_value x, lam_value w, lam_value bias, int first, int rows) {
+    const lam_value in[] = { graph_in_layout(g, x, LAYOUT_PLAIN), w, bias };
+    if (!graph_is_weight(g, w) || !graph_is_weight(g, bias))
+        return graph_fail(g, LAM_EVALUE, "linear: weight and bias must be weights, not computed values; matmul takes those");
+    return graph_add(g, &op_linear, 3, in, &(linear_params){ first, rows }, sizeof(linear_params), LAYOUT_PLAIN);
+}

@@ -1,0 +1,54 @@
+/* Layer norm over the last axes. */
+#include "../kernels/norm.h"
+#include "../text.h"
+#include "ops.h"
+
+enum { X, WEIGHT, BIAS };
+
+typedef struct norm_params { int axes; float eps; } norm_params;
+
+static int fits(const lam_shape *x, const lam_shape *w, int axes) {
+    if (w->rank < 0) return 1;
+    if (w->rank != axes) return 0;
+    for (int i = 0; i < axes; i++)
+        if (!dim_agrees(w->dims[i], x->dims[x->rank - axes + i])) return 0;
+    return 1;
+}
+
+static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *out, char *why) {
+    const norm_params *p = node->params;
+    if (p->axes < 1 || p->axes > in[X].rank)
+        return text_format(why, LAM_TEXT, "%d axes of an input %v", p->axes, &in[X]), LAM_EVALUE;
+    for (int i = WEIGHT; i <= BIAS; i++)
+        if (!fits(&in[X], &in[i], p->axes))
+            return text_format(why, LAM_TEXT, "normalises over %v, got %v", &in[i], &in[X]), LAM_EVALUE;
+    *out = in[X];
+    return LAM_OK;
+}
+
+typedef struct job { const lam_run *run; size_t rows, block, d; } job;
+
+static void normalise(void *argument, int index, int thread) {
+    (void)thread;
+    const job *j = argument;
+    const norm_params *p = j->run->node->params;
+    size_t row = (size_t)index * j->block, rows = j->rows - row < j->block ? j->rows - row : j->block;
+    layer_norm_f32(j->run->out.data + row * j->d, j->run->in[X].data + row * j->d, rows, j->d, j->run->in[WEIGHT].data,
+                   j->run->in[BIAS].data, p->eps);
+}
+
+static void run(const lam_run *r) {
+    const norm_params *p = r->node->params;
+    size_t d = shape_tail(&r->out.shape, r->out.shape.rank - p->axes);
+    job j = { .run = r, .rows = shape_elements(&r->out.shape) / d, .d = d, .block = d < 4096 ? 4096 / d : 1 };
+    pool_for(r->pool, (int)((j.rows + j.block - 1) / j.block), normalise, &j);
+}
+
+static double flops(const lam_run *r) { return 7.0 * (double)shape_elements(&r->out.shape); }
+
+static const lam_op op_layer_norm = { .name = "layer_norm", .flags = OP_IN_PLACE, .shape = shape, .run = run, .flops = flops };
+
+lam_value lam_layer_norm(lam_graph *g, lam_value x, lam_value weight, lam_value bias, int axes, float eps) {
+    const lam_value in[] = { graph_in_layout(g, x, LAYOUT_PLAIN), weight, bias };
+    return graph_add(g, &op_layer_norm, 3, in, &(norm_params){ axes, eps }, sizeof(norm_params), LAYOUT_PLAIN);
+}

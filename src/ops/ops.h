@@ -1,0 +1,35 @@
+/* What the engine must recognise of the ops, and what several ops share; everything else about an op stays in its file. */
+#pragma once
+#include "../graph.h"
+
+/* -- for fuse.c -- */
+extern const lam_op op_activation, op_batch_norm, op_linear;
+lam_norm batch_norm_of(const lam_node *node);             /* of an op_batch_norm node */
+lam_activation activation_of(const lam_node *node);       /* of an op_activation node */
+int arithmetic_is(const lam_node *node, lam_binary op);   /* is it this arithmetic */
+
+/* -- batch_norm.c -- */
+/* A fused batch norm as scale [n] followed by shift [n]; the caller frees it. NULL when out of memory. */
+float *norm_scale_shift(const lam_graph *g, const lam_norm *norm, int n);
+
+/* -- layout.c -- */
+/* The sizes as they lie in memory: {n, h, w, c} for channels last, else the shape's own. */
+lam_shape layout_sizes(const lam_shape *shape, lam_layout layout);
+/* Where a logical axis lies in memory. */
+int layout_axis(int axis, lam_layout layout);
+
+/* -- view.c -- */
+/* x with leading ones up to the rank; x itself when it has it, or is no value. */
+lam_value view_to_rank(lam_graph *g, lam_value x, int rank);
+
+/* -- tiles.c -- */
+/* A product [m, n] cut into blocks that threads share out: rows in multiples of GEMM_MR, columns of GEMM_NR. */
+typedef struct tile_grid {
+    size_t m, n, rows, columns;   /* of the whole, and of one block */
+    int row_blocks, column_blocks;
+} tile_grid;
+typedef struct tile { size_t row, rows, column, columns; } tile;
+
+tile_grid tile_grid_of(size_t m, size_t n, size_t most_rows, int threads);
+static inline int tile_count(const tile_grid *grid) { return grid->row_blocks * grid->column_blocks; }
+tile tile_at(const tile_grid *grid, int index);

@@ -1,0 +1,136 @@
+/* From checkpoint rows to packed weights. Everything is allocated by lam_compile, before the first byte arrives; a row is
+ * packed by each layer that uses it and then forgotten, so loading needs no memory beyond the caller's chunk. */
+#include <string.h>
+#include "dtype.h"
+#include "graph.h"
+#include "memory.h"
+
+/* Calls visit(g, node, in) for every live node that takes the weight; `in` is -1 where it is a fused batch norm's or addend. */
+static lam_status each_use(lam_graph *g, lam_value weight, lam_status (*visit)(lam_graph *, lam_node *, int, const void *),
+                           const void *argument) {
+    for (int i = 0; i < g->node_count; i++) {
+        lam_node *n = &g->nodes[i];
+        if (n->removed) continue;
+        const lam_value extra[] = { n->add, n->norm.mean, n->norm.var, n->norm.weight, n->norm.bias };
+        for (int j = 0; j < n->in_count + 5; j++) {
+            int is_input = j < n->in_count;
+            if ((is_input ? n->in[j] : extra[j - n->in_count]) != weight) continue;
+            lam_status status = visit(g, n, is_input ? j : -1, argument);
+            if (status != LAM_OK) return status;
+        }
+    }
+    return LAM_OK;
+}
+
+static int packs(const lam_node *n, int in) { return in >= 0 && in < 32 && (n->op->packs >> in & 1); }
+
+static lam_status count_use(lam_graph *g, lam_node *n, int in, const void *argument) {
+    (void)g;
+    lam_weight_info *w = *(lam_weight_info *const *)argument;
+    n->waiting++;
+    if (!packs(n, in)) w->needs_plain = 1;
+    return LAM_OK;
+}
+
+static lam_status allocate(lam_graph *g, lam_weight_info *w) {
+    size_t floats = (size_t)w->rows * (size_t)w->row_elements;
+    w->arrived = memory_alloc(w->rows ? (size_t)w->rows : 1);
+    if (w->needs_plain) w->plain = memory_alloc(floats ? floats * sizeof(float) : 1);
+    if (!w->arrived || (w->needs_plain && !w->plain)) {
+        graph_fail(g, LAM_ENOMEM, "out of memory for weight \"%s\" %v", w->name, &g->values[w->value].shape);
+        return LAM_ENOMEM;
+    }
+    memset(w->arrived, 0, w->rows ? (size_t)w->rows : 1);
+    return LAM_OK;
+}
+
+static lam_status arrived_wholly(lam_graph *g, lam_node *n, int in, const void *argument) {
+    (void)in;
+    (void)argument;
+    if (--n->waiting == 0 && n->op->finish) return n->op->finish(g, n);
+    return LAM_OK;
+}
+
+lam_status weights_size(lam_graph *g) {
+    for (int i = 0; i < g->node_count; i++) {
+        lam_node *n = &g->nodes[i];
+        if (n->removed || !n->op->packed) continue;
+        n->packed_floats = n->op->packed(g, n);
+        n->packed = memory_alloc(n->packed_floats ? n->packed_floats * sizeof(float) : 1);
+        if (!n->packed) {
+            graph_fail(g, LAM_ENOMEM, "out of memory for %d kB of packed weights", (int)(n->packed_floats / 256));
+            return LAM_ENOMEM;
+        }
+        memset(n->packed, 0, n->packed_floats * sizeof(float));
+    }
+    for (int i = 0; i < g->weight_count; i++) {
+        lam_weight_info *w = &g->weights[i];
+        each_use(g, w->value, count_use, &w);
+        for (int j = 0; j < g->output_count; j++) w->needs_plain |= g->outputs[j] == w->value;
+        if (allocate(g, w) != LAM_OK) return LAM_ENOMEM;
+    }
+    for (int i = 0; i < g->weight_count; i++)
+        if (!g->weights[i].rows) each_use(g, g->weights[i].value, arrived_wholly, NULL);
+    return g->status;
+}
+
+typedef struct chunk { const float *data; int first, rows; } chunk;
+
+static lam_status pack_chunk(lam_graph *g, lam_node *n, int in, const void *argument) {
+    const chunk *c = argument;
+    if (packs(n, in)) n->op->pack(g, n, in, c->data, c->first, c->rows);
+    return LAM_OK;
+}
+
+/* data as f32: itself, or converted into the graph's staging memory, which grows to the largest chunk seen. */
+static const float *as_f32(lam_graph *g, lam_type type, const void *data, size_t n) {
+    if (type == LAM_F32) return data;
+    if (n > g->staging_floats) {
+        memory_free(g->staging);
+        g->staging = memory_alloc(n * sizeof(float));
+        g->staging_floats = g->staging ? n : 0;
+        if (!g->staging) return NULL;
+    }
+    dtype_to_f32(g->staging, type, data, n);
+    return g->staging;
+}
+
+static lam_status check_chunk(lam_graph *g, int weight, lam_type type, int first, int rows) {
+    if (!g->compiled) return graph_fail(g, LAM_ESTATE, "load: the graph is not compiled"), LAM_ESTATE;
+    if (weight < 0 || weight >= g->weight_count) return graph_fail(g, LAM_EVALUE, "load: no weight %d", weight), LAM_EVALUE;
+    const lam_weight_info *w = &g->weights[weight];
+    if (!dtype_bytes(type)) return graph_fail(g, LAM_EVALUE, "%s: unknown type %d", w->name, (int)type), LAM_EVALUE;
+    if (first < 0 || rows < 0 || rows > w->rows - first)
+        return graph_fail(g, LAM_EVALUE, "%s: rows %d to %d of %d", w->name, first, first + rows, w->rows), LAM_EVALUE;
+    for (int r = first; r < first + rows; r++)
+        if (w->arrived[r]) return graph_fail(g, LAM_ESTATE, "%s: row %d is loaded twice", w->name, r), LAM_ESTATE;
+    return LAM_OK;
+}
+
+lam_status lam_load(lam_graph *g, int weight, lam_type type, const void *data, int first, int rows) {
+    lam_status status = check_chunk(g, weight, type, first, rows);
+    if (status != LAM_OK || !rows) return status;
+    lam_weight_info *w = &g->weights[weight];
+    size_t n = (size_t)rows * (size_t)w->row_elements;
+    const float *values = as_f32(g, type, data, n);
+    if (!values) return graph_fail(g, LAM_ENOMEM, "%s: out of memory while loading", w->name), LAM_ENOMEM;
+    if (w->plain) memcpy(w->plain + (size_t)first * (size_t)w->row_elements, values, n * sizeof(float));
+    each_use(g, w->value, pack_chunk, &(chunk){ values, first, rows });
+    memset(w->arrived + first, 1, (size_t)rows);
+    w->loaded += rows;
+    return w->loaded == w->rows ? each_use(g, w->value, arrived_wholly, NULL) : LAM_OK;
+}
+
+int lam_weight_count(const lam_graph *g) { return g->weight_count; }
+const char *lam_weight_name(const lam_graph *g, int weight) { return g->weights[weight].name; }
+int lam_weight_rank(const lam_graph *g, int weight) { return g->values[g->weights[weight].value].shape.rank; }
+int lam_weight_dim(const lam_graph *g, int weight, int axis) { return g->values[g->weights[weight].value].shape.dims[axis]; }
+int lam_loaded_rows(const lam_graph *g, int weight) { return g->weights[weight].loaded; }
+
+size_t lam_packed_bytes(const lam_graph *g) {
+    size_t floats = 0;
+    for (int i = 0; i < g->node_count; i++) floats += g->nodes[i].packed_floats;
+    for (int i = 0; i < g->weight_count; i++)
+        if (g->weights[i].needs_plain) floats += (size_t)g->weights[i].rows * (size_t)g->weights[i].row_elements;
+    return floats * sizeof(float);
+}
