@@ -1,0 +1,88 @@
+/** Turns the measured times into a table, ratios and verdicts. */
+import { ROOF_WORK } from './runtimes/roof.mjs';
+import { GEMM, towerFlops } from './tower.mjs';
+import { median, pairedRatio, spread } from './statistics.mjs';
+
+const TITLES = {
+  tower: 'RN50 image tower, 224 x 224, f32',
+  gemm: `GEMM ${GEMM} x ${GEMM} x ${GEMM}, f32, through each public interface`,
+  fma: 'fused multiply-add',
+  mulAdd: 'multiply, then add',
+  read: 'read of 128 MiB',
+};
+const WORK = { tower: towerFlops(), gemm: 2 * GEMM ** 3, ...ROOF_WORK };
+const ROOF = 'roof';
+const OURS = 'lamella relaxed';
+const OURS_THREADS = 'lamella relaxed-threads';
+const PEER = 'onnxruntime-web';
+export const WIRE_LIMIT = 150_000;
+
+const fixed = (value, digits = 1) => value.toFixed(digits);
+const percent = value => `${fixed(100 * value, 0)} %`;
+
+function table(rows) {
+  const widths = rows[0].map((_, i) => Math.max(...rows.map(row => row[i].length)));
+  return rows.map(row => row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join('  ')).join('\n');
+}
+
+/** GFLOP/s or GB/s of each round, from the median of its runs. */
+const rates = (job, roundTimes) => roundTimes.map(round => WORK[job] / median(round) / 1e6);
+
+function jobTable(job, { contestants, times, errors }) {
+  const rows = [['', 'threads', 'median ms', 'min', 'q1', 'q3', 'max', 'GFLOP/s', 'ours / it', 'difference']];
+  const ours = times[job][OURS];
+  for (const { label, threads } of contestants) {
+    const own = times[job][label];
+    if (!own) continue;
+    const { min, q1, median: middle, q3, max } = spread(own.flat());
+    rows.push([label, String(threads), ...[middle, min, q1, q3, max].map(v => fixed(v)), fixed(WORK[job] / middle / 1e6),
+      ours ? fixed(pairedRatio(ours, own).median, 3) : '-', errors[label][job].toExponential(0)]);
+  }
+  return `${TITLES[job]}\n${table(rows)}`;
+}
+
+function roofTable(times) {
+  const rows = [['Roofs of one core', '', 'median', 'min', 'max']];
+  for (const job of Object.keys(ROOF_WORK)) {
+    const { median: middle, min, max } = spread(rates(job, times[job][ROOF]));
+    rows.push([TITLES[job], job === 'read' ? 'GB/s' : 'GFLOP/s', fixed(middle), fixed(min), fixed(max)]);
+  }
+  return table(rows);
+}
+
+/** The figures that a release has to reach, each with what this run gave. */
+function bars({ times, sizes }) {
+  const list = [];
+  const ratioBar = (name, a, b, passes, wanted) => {
+    if (!a || !b) return;
+    const ratio = pairedRatio(a, b);
+    list.push({ name, ...ratio, wanted, reached: passes(ratio.median), shown: `${fixed(ratio.median, 3)} (quartiles ${fixed(ratio.q1, 3)} to ${fixed(ratio.q3, 3)})` });
+  };
+  ratioBar(`tower, one thread: ${OURS} / ${PEER}`, times.tower[OURS], times.tower[PEER], r => r <= 1, 'at most 1');
+  ratioBar('tower: one thread / two threads', times.tower[OURS], times.tower[OURS_THREADS], r => r >= 1.6, 'at least 1.6');
+  if (times.gemm[OURS]) {
+    const roof = rates('fma', times.fma[ROOF]);
+    const share = spread(rates('gemm', times.gemm[OURS]).map((rate, i) => rate / roof[i]));
+    list.push({ name: `GEMM: ${OURS} / FMA roof`, ...share, wanted: 'at least 75 %', reached: share.median >= 0.75, shown: `${percent(share.median)} (quartiles ${percent(share.q1)} to ${percent(share.q3)})` });
+  }
+  if (sizes) {
+    list.push({ name: `JS + one wasm build (${sizes.largest}), brotli`, median: sizes.wire, wanted: `at most ${WIRE_LIMIT / 1000} kB`, reached: sizes.wire <= WIRE_LIMIT, shown: `${fixed(sizes.wire / 1000)} kB` });
+  }
+  return list;
+}
+
+/** @returns {{ text: string, json: any }} */
+export function report(run) {
+  const verdicts = bars(run);
+  const barRows = verdicts.map(bar => [bar.name, bar.shown, bar.wanted, bar.reached ? 'reached' : 'MISSED']);
+  const versions = run.contestants.filter(c => c.version).map(c => `${c.label} ${c.version}`).join(', ');
+  const text = [
+    `${run.cpu}; Node ${run.node}; ${versions}\n${run.rounds} rounds in turns; load average ${run.load.map(v => fixed(v, 2)).join(' before, ')} after`,
+    jobTable('tower', run),
+    jobTable('gemm', run),
+    roofTable(run.times),
+    barRows.length ? table([['Bars', 'this run', 'wanted', ''], ...barRows]) : '',
+    '"ours / it" is the median over the rounds of lamella relaxed\'s time over this one\'s; "difference" is max|y - reference| / max|reference|.',
+  ].filter(Boolean).join('\n\n');
+  return { text, json: { ...run, bars: verdicts.map(({ shown, ...bar }) => bar) } };
+}

@@ -1,0 +1,138 @@
+/**
+ * npm run bench [-- --quick] [--rounds N] [--json FILE] [--only NAME,NAME]
+ *
+ * Times lamella's builds, onnxruntime-web and tfjs-wasm on CLIP's RN50 image tower and on GEMM 1024^3, and the roofs of
+ * this core, in one run and in turns, after checking that all of them give the same numbers. Two minutes with --quick.
+ * --only keeps the contestants whose label contains a NAME.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Contestant } from './contestant.mjs';
+import { report } from './report.mjs';
+import { sizes } from './size.mjs';
+import { relativeError } from './statistics.mjs';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const root = join(here, '../..');
+const output = join(root, 'build/bench');
+/** Runs per turn: untimed ones bring caches and clock back, then timed ones. */
+const JOBS = { tower: { warm: 1, runs: 2 }, gemm: { warm: 2, runs: 5 } };
+const ROOFS = { fma: { warm: 1, runs: 5 }, mulAdd: { warm: 1, runs: 5 }, read: { warm: 1, runs: 5 } };
+const TOLERANCE = 1e-3;
+
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
+    json: { type: 'string' },
+    only: { type: 'string', default: '' },
+  },
+});
+const rounds = Number(options.rounds ?? (options.quick ? 3 : 10));
+if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds: expected a positive integer, got ${options.rounds}`);
+
+/** Node 20 has no relaxed SIMD: of the Nodes in the root's node_modules and the one running, the newest. */
+function newestNode() {
+  const modules = join(root, 'node_modules');
+  const found = existsSync(modules) ? readdirSync(modules).map(name => join(modules, name, 'bin/node')).filter(existsSync) : [];
+  const major = path => Number(/^v(\d+)/.exec(execFileSync(path, ['--version'], { encoding: 'utf8' }))?.[1]);
+  return [process.execPath, ...found].reduce((best, path) => major(path) > major(best) ? path : best);
+}
+
+function installPeers() {
+  if (existsSync(join(here, 'node_modules'))) return;
+  console.log('Installing the peers (tests/bench/package.json) ...');
+  execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: here, stdio: 'inherit' });
+}
+
+function compileRoof() {
+  const source = join(here, 'roof.c');
+  const wasm = join(output, 'roof.wasm');
+  if (existsSync(wasm) && statSync(wasm).mtimeMs > statSync(source).mtimeMs) return wasm;
+  execFileSync(join(root, 'web/emcc'), ['-O3', '-msimd128', '-mrelaxed-simd', '--no-entry', '-sSTANDALONE_WASM',
+    '-sINITIAL_MEMORY=192MB', source, '-o', wasm], { stdio: 'inherit' });
+  return wasm;
+}
+
+function contestants(roofWasm) {
+  const ours = (build, threads) => new Contestant(`lamella ${build}`, 'lamella', { build, threads });
+  const all = [
+    ours('simd', 1), ours('relaxed', 1), ours('relaxed-threads', 2),
+    new Contestant('onnxruntime-web', 'ort', { threads: 1 }), new Contestant('onnxruntime-web, 2 threads', 'ort', { threads: 2 }),
+    new Contestant('tfjs-wasm', 'tfjs', { threads: 1 }),
+    new Contestant('roof', 'roof', { wasm: roofWasm }),
+  ];
+  if (!options.quick) all.splice(2, 0, ours('simd-threads', 2));
+  return all.filter(c => c.name === 'roof' || options.only.split(',').some(name => c.label.includes(name)));
+}
+
+/** Every contestant's outputs against the first one's; throws on a difference above TOLERANCE. */
+async function compareOutputs(competing) {
+  const errors = {};
+  for (const job of Object.keys(JOBS)) {
+    const reference = await (competing.find(c => c.name === 'ort') ?? competing[0]).output(job);
+    for (const contestant of competing) {
+      const error = relativeError(await contestant.output(job), reference);
+      (errors[contestant.label] ??= {})[job] = error;
+      if (!(error <= TOLERANCE)) throw new Error(`${contestant.label}, ${job}: differs from the reference by ${error} of its largest value`);
+    }
+  }
+  return errors;
+}
+
+/** @returns {Promise<Record<string, Record<string, number[][]>>>} milliseconds [job][label][round][run] */
+async function measure(competing, roof) {
+  const times = {};
+  const turn = async (job, contestant, { warm, runs }) => {
+    ((times[job] ??= {})[contestant.label] ??= []).push(await contestant.time(job, warm, runs));
+  };
+  for (let round = 0; round < rounds; round++) {
+    process.stdout.write(`\rround ${round + 1} of ${rounds}`);
+    for (const contestant of competing) await turn('tower', contestant, JOBS.tower);
+    // The roofs stand beside the GEMM that is compared with them.
+    for (const contestant of competing) await turn('gemm', contestant, JOBS.gemm);
+    for (const [job, count] of Object.entries(ROOFS)) await turn(job, roof, count);
+  }
+  process.stdout.write('\r');
+  return times;
+}
+
+mkdirSync(output, { recursive: true });
+installPeers();
+const all = contestants(compileRoof());
+process.once('SIGINT', () => process.exit(130)).once('SIGTERM', () => process.exit(143)).once('exit', () => all.forEach(c => c.stop()));
+try {
+  const node = newestNode();
+  for (const contestant of all) {
+    process.stdout.write(`\rstarting ${contestant.label}${' '.repeat(20)}`);
+    await contestant.start(node);
+    const jobs = contestant.name === 'roof' ? ROOFS : JOBS;
+    for (const job of Object.keys(jobs)) await contestant.time(job, 4, 1); // V8's optimising tier
+  }
+  process.stdout.write(`\r${' '.repeat(60)}\r`);
+  const competing = all.filter(c => c.name !== 'roof');
+  const errors = await compareOutputs(competing);
+  const before = loadavg()[0];
+  const times = await measure(competing, all.find(c => c.name === 'roof'));
+  const result = report({
+    date: new Date().toISOString(),
+    cpu: `${cpus()[0].model}, ${cpus().length} cores`,
+    load: [before, loadavg()[0]],
+    node: competing[0].node,
+    rounds,
+    contestants: all.map(({ label, threads, version }) => ({ label, threads, version })),
+    errors,
+    times,
+    sizes: await sizes(root),
+  });
+  console.log(result.text);
+  const file = options.json ?? join(output, `${result.json.date.replace(/[:.]/g, '-')}.json`);
+  writeFileSync(file, JSON.stringify(result.json, null, 1));
+  console.log(`Saved as ${file}`);
+} finally {
+  for (const contestant of all) contestant.stop();
+}
