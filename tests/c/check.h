@@ -20,11 +20,13 @@ static struct {
     size_t checks, failures;
 } check_run;
 
+/* The condition is evaluated once, so it may be the call under test. */
 #define CHECK(condition, ...) \
     do { \
+        int check_holds = !!(condition); \
         check_run.checks++; \
-        if (!(condition)) check_fail(__FILE__, __LINE__, #condition); \
-        if (!(condition) && check_run.failures <= 20) { \
+        if (!check_holds) check_fail(__FILE__, __LINE__, #condition); \
+        if (!check_holds && check_run.failures <= 20) { \
             fprintf(stderr, "    " __VA_ARGS__); \
             fputc('\n', stderr); \
         } \
