@@ -11,7 +11,7 @@ typedef struct simd_math_constants {
     float exp_2, exp_3, exp_4, exp_5, exp_6;
     float half, one, two;
     float erf_max, erf_p[6], erf_q[6];
-    float log1p_p[4], log1p_q[4];
+    float log1p_p[3], log1p_q[4];
     float sqrt_half, gelu_inner, gelu_cubic, quick_gelu;
     float tanh_max, minus_two, gate_min, mish_max;
 } simd_math_constants;
@@ -79,15 +79,17 @@ SIMD_INLINE v128_t simd_erf(v128_t x) {
         p = simd_madd(p, t, simd_splat(&simd_math.erf_p[i]));
         q = simd_madd(q, t, simd_splat(&simd_math.erf_q[i]));
     }
-    return wasm_f32x4_div(wasm_f32x4_mul(x, p), q);
+    v128_t one = simd_splat(&simd_math.one), y = wasm_f32x4_div(wasm_f32x4_mul(x, p), q);
+    return simd_max(simd_min(y, one), wasm_f32x4_neg(one));
 }
 
-/* log(1 + z) for 0 <= z <= 1 */
+/* log(1 + z) = z + z^2 P(z) / Q(z) for 0 <= z <= 1 */
 SIMD_INLINE v128_t simd_log1p(v128_t z) {
-    v128_t p = simd_splat(&simd_math.log1p_p[3]), q = simd_splat(&simd_math.log1p_q[3]);
-    for (int i = 2; i >= 0; i--) {
+    v128_t p = simd_splat(&simd_math.log1p_p[2]), q = simd_splat(&simd_math.log1p_q[3]);
+    q = simd_madd(q, z, simd_splat(&simd_math.log1p_q[2]));
+    for (int i = 1; i >= 0; i--) {
         p = simd_madd(p, z, simd_splat(&simd_math.log1p_p[i]));
         q = simd_madd(q, z, simd_splat(&simd_math.log1p_q[i]));
     }
-    return wasm_f32x4_div(wasm_f32x4_mul(z, p), q);
+    return simd_madd(wasm_f32x4_mul(z, z), wasm_f32x4_div(p, q), z);
 }

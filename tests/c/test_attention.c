@@ -1,0 +1,58 @@
+#include "check.h"
+#include "kernels/attention.h"
+#include "reference.h"
+
+/* [rows, columns] with a stride of at least columns */
+static float *matrix(size_t rows, size_t columns, size_t *stride) {
+    *stride = columns + check_size(0, 5);
+    return check_floats(rows ? (rows - 1) * *stride + columns : 0);
+}
+
+static void one(size_t queries, size_t keys, size_t d, size_t dv) {
+    attention_head h = {.queries = queries, .keys = keys, .d = d, .dv = dv, .scale = check_uniform(0.1f, 3), .causal = (int)check_size(0, 1)};
+    float *q = matrix(queries, d, &h.q_stride), *k = matrix(keys, d, &h.k_stride), *v = matrix(keys, dv, &h.v_stride);
+    float *y = matrix(queries, dv, &h.y_stride);
+    size_t y_floats = queries ? (queries - 1) * h.y_stride + dv : 0;
+    float *expected = check_floats(y_floats), *mask = NULL, *scratch = check_floats(attention_scratch_floats(d, dv));
+    h.q = q, h.k = k, h.v = v, h.y = y;
+    if (h.causal) h.causal_offset = keys > queries && check_size(0, 1) ? keys - queries : check_size(0, 5);
+    size_t masked = check_size(0, 2);
+    if (masked) {
+        h.mask_stride = masked == 1 ? keys : 0;
+        h.mask = mask = check_floats(masked == 1 ? queries * keys : keys);
+        size_t hide = check_size(1, 5);                             /* all keys are hidden from some queries */
+        for (size_t i = 0; i < (masked == 1 ? queries * keys : keys); i++) {
+            if (check_size(0, 5) < hide || (masked == 1 && i / keys % 7 == 3)) mask[i] = -INFINITY;
+        }
+    }
+    memcpy(expected, y, y_floats * sizeof *y);
+    reference_attention(&h, expected);
+    for (size_t i = 0; i < queries;) {
+        size_t count = check_size(1, queries - i);
+        attention_f32(&h, i, count, scratch);
+        i += count;
+    }
+    if (!check_close(y, expected, y_floats, 5e-6, "attention")) {
+        printf("    queries %zu keys %zu d %zu dv %zu causal %d offset %zu mask %zu\n", queries, keys, d, dv, h.causal, h.causal_offset, masked);
+    }
+    check_free(q); check_free(k); check_free(v); check_free(y); check_free(expected); check_free(mask); check_free(scratch);
+}
+
+static void not_numbers(void) {
+    float q[6 * 4] = {0}, k[6 * 4] = {0}, v[6 * 4] = {0}, y[6 * 4], scratch[8192];
+    CHECK(attention_scratch_floats(4, 4) <= 8192, "room for the scratch");
+    for (int i = 0; i < 24; i++) q[i] = k[i] = 1;
+    q[5] = NAN;
+    attention_f32(&(attention_head){y, q, k, v, 4, 4, 4, 4, 6, 6, 4, 4, 1, NULL, 0, 0, 0}, 0, 6, scratch);
+    CHECK(y[0] == 0 && isnan(y[4]) && y[8] == 0, "a NaN in a query fills its own row only: %g %g %g", y[0], y[4], y[8]);
+}
+
+int main(int argc, char **argv) {
+    check_start(argc, argv);
+    for (size_t queries = 0; queries <= 8; queries++) {
+        for (size_t keys = 0; keys <= 10; keys++) one(queries, keys, check_size(1, 20), check_size(1, 20));
+    }
+    for (int i = 0; i < 150; i++) one(check_size(1, 120), check_size(1, 200), check_size(1, 70), check_size(1, 70));
+    not_numbers();
+    return check_end("attention");
+}
