@@ -1,15 +1,15 @@
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-/** One runtime in a process of its own. Between calls the process is stopped, so that no thread of it can spin. */
+/**
+ * One runtime in a place of its own.
+ * @abstract
+ */
 export class Contestant {
-  #child;
-  #pending;
-
   /**
    * @param {string} label as printed
    * @param {string} name file in runtimes/
-   * @param {{ threads?: number }} options of its start()
+   * @param {{ threads?: number, [option: string]: any }} options of its start()
    */
   constructor(label, name, options) {
     this.label = label;
@@ -19,34 +19,40 @@ export class Contestant {
     this.version = '';
   }
 
-  /** @param {string} node path of the Node to run it */
-  async start(node) {
-    const path = fileURLToPath(new URL('child.mjs', import.meta.url));
-    this.#child = fork(path, { execPath: node, execArgv: [], serialization: 'advanced' });
-    this.#child.on('message', ({ result, error }) => error ? this.#pending.reject(new Error(`${this.label}: ${error}`)) : this.#pending.resolve(result));
-    this.#child.on('exit', code => this.#pending?.reject(new Error(`${this.label} ended with code ${code}`)));
-    this.#child.on('error', error => this.#pending?.reject(error));
-    const { version, node: nodeVersion } = await this.#call('start', { name: this.name, options: this.options });
-    this.version = version;
-    this.node = nodeVersion;
+  async start() {
+    this.version = await this.call('start', { name: this.name, options: this.options });
   }
 
   /** @returns {Promise<Float32Array>} */
   output(job) {
-    return this.#call('output', { job });
+    return this.call('output', { job });
   }
 
   /** @returns {Promise<number[]>} milliseconds of each timed run */
   time(job, warm, runs) {
-    return this.#call('time', { job, warm, runs });
+    return this.call('time', { job, warm, runs });
+  }
+}
+
+/** In a process of Node. Between calls the process is stopped, so that no thread of it can spin. */
+export class ProcessContestant extends Contestant {
+  #child;
+  #pending;
+
+  /** @param {string} node path of the Node to run it */
+  constructor(label, name, options, node) {
+    super(label, name, options);
+    const path = fileURLToPath(new URL('child.mjs', import.meta.url));
+    this.#child = fork(path, { execPath: node, execArgv: [], serialization: 'advanced' });
+    this.#child.on('message', ({ result, error }) => {
+      if (error) this.#pending.reject(new Error(`${label}: ${error}`));
+      else this.#pending.resolve(result);
+    });
+    this.#child.on('exit', code => this.#pending?.reject(new Error(`${label} ended with code ${code}`)));
+    this.#child.on('error', error => this.#pending?.reject(error));
   }
 
-  stop() {
-    this.#pending = undefined;
-    this.#child?.kill('SIGKILL');
-  }
-
-  async #call(call, values) {
+  async call(call, values) {
     this.#child.kill('SIGCONT');
     try {
       return await new Promise((resolve, reject) => {
@@ -56,5 +62,10 @@ export class Contestant {
     } finally {
       this.#child.kill('SIGSTOP');
     }
+  }
+
+  stop() {
+    this.#pending = undefined;
+    this.#child.kill('SIGKILL');
   }
 }

@@ -77,7 +77,7 @@ export function report(run) {
   const barRows = verdicts.map(bar => [bar.name, bar.shown, bar.wanted, bar.reached ? 'reached' : 'MISSED']);
   const versions = run.contestants.filter(c => c.version).map(c => `${c.label} ${c.version}`).join(', ');
   const text = [
-    `${run.cpu}; Node ${run.node}; ${versions}\n${run.rounds} rounds in turns; load average ${run.load.map(v => fixed(v, 2)).join(' before, ')} after`,
+    `${run.cpu}; ${run.place}; ${versions}\n${run.rounds} rounds in turns; load average ${run.load.map(v => fixed(v, 2)).join(' before, ')} after`,
     jobTable('tower', run),
     jobTable('gemm', run),
     roofTable(run.times),

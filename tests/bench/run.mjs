@@ -1,17 +1,17 @@
 /**
- * npm run bench [-- --quick] [--rounds N] [--json FILE] [--only NAME,NAME]
+ * npm run bench [-- --quick] [--browser] [--rounds N] [--json FILE] [--only NAME,NAME]
  *
  * Times lamella's builds, onnxruntime-web and tfjs-wasm on CLIP's RN50 image tower and on GEMM 1024^3, and the roofs of
  * this core, in one run and in turns, after checking that all of them give the same numbers. Two minutes with --quick.
- * --only keeps the contestants whose label contains a NAME.
+ * --browser runs them in Chromium instead of Node. --only keeps the contestants whose label contains a NAME.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Contestant } from './contestant.mjs';
+import { ProcessContestant } from './contestant.mjs';
 import { report } from './report.mjs';
 import { sizes } from './size.mjs';
 import { relativeError } from './statistics.mjs';
@@ -22,11 +22,14 @@ const output = join(root, 'build/bench');
 /** Runs per turn: untimed ones bring caches and clock back, then timed ones. */
 const JOBS = { tower: { warm: 1, runs: 2 }, gemm: { warm: 2, runs: 5 } };
 const ROOFS = { fma: { warm: 1, runs: 5 }, mulAdd: { warm: 1, runs: 5 }, read: { warm: 1, runs: 5 } };
+const ORT = join(here, 'node_modules/onnxruntime-web/dist/');
+const TFJS = join(here, 'node_modules/@tensorflow/tfjs-backend-wasm/dist/');
 const TOLERANCE = 1e-3;
 
 const { values: options } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
+    browser: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     json: { type: 'string' },
     only: { type: 'string', default: '' },
@@ -58,16 +61,32 @@ function compileRoof() {
   return wasm;
 }
 
-function contestants(roofWasm) {
-  const ours = (build, threads) => new Contestant(`lamella ${build}`, 'lamella', { build, threads });
-  const all = [
-    ours('simd', 1), ours('relaxed', 1), ours('relaxed-threads', 2),
-    new Contestant('onnxruntime-web', 'ort', { threads: 1 }), new Contestant('onnxruntime-web, 2 threads', 'ort', { threads: 2 }),
-    new Contestant('tfjs-wasm', 'tfjs', { threads: 1 }),
-    new Contestant('roof', 'roof', { wasm: roofWasm }),
-  ];
-  if (!options.quick) all.splice(2, 0, ours('simd-threads', 2));
-  return all.filter(c => c.name === 'roof' || options.only.split(',').some(name => c.label.includes(name)));
+/**
+ * Where the contestants run.
+ * @returns {Promise<{ version: string, contestant: (label: string, name: string, options: any) => any, close?: () => Promise<void> }>}
+ */
+async function openPlace() {
+  if (options.browser) return (await import('./browser.mjs')).openBrowser([TFJS, ORT]);
+  const node = newestNode();
+  const version = `Node ${execFileSync(node, ['--version'], { encoding: 'utf8' }).trim()}`;
+  return { version, contestant: (label, name, settings) => new ProcessContestant(label, name, settings, node) };
+}
+
+function contestants(add) {
+  const all = [];
+  const enter = (label, name, settings) => {
+    if (options.only.split(',').some(part => label.includes(part))) all.push(add(label, name, settings));
+  };
+  const ours = (build, threads) => enter(`lamella ${build}`, 'lamella', { build, threads });
+  ours('simd', 1);
+  ours('relaxed', 1);
+  if (!options.quick) ours('simd-threads', 2);
+  ours('relaxed-threads', 2);
+  enter('onnxruntime-web', 'ort', { threads: 1 });
+  enter('onnxruntime-web, 2 threads', 'ort', { threads: 2 });
+  enter('tfjs-wasm', 'tfjs', { threads: 1, assets: TFJS });
+  if (options.browser) enter('tfjs-wasm, 2 threads', 'tfjs', { threads: 2 });
+  return all;
 }
 
 /** Every contestant's outputs against the first one's; throws on a difference above TOLERANCE. */
@@ -91,48 +110,49 @@ async function measure(competing, roof) {
     ((times[job] ??= {})[contestant.label] ??= []).push(await contestant.time(job, warm, runs));
   };
   for (let round = 0; round < rounds; round++) {
-    process.stdout.write(`\rround ${round + 1} of ${rounds}`);
+    console.log(`round ${round + 1} of ${rounds}`);
     for (const contestant of competing) await turn('tower', contestant, JOBS.tower);
     // The roofs stand beside the GEMM that is compared with them.
     for (const contestant of competing) await turn('gemm', contestant, JOBS.gemm);
     for (const [job, count] of Object.entries(ROOFS)) await turn(job, roof, count);
   }
-  process.stdout.write('\r');
   return times;
 }
 
 mkdirSync(output, { recursive: true });
 installPeers();
-const all = contestants(compileRoof());
+const wasm = readFileSync(compileRoof(), 'base64');
+const place = await openPlace();
+const competing = contestants(place.contestant);
+const roof = place.contestant('roof', 'roof', { wasm });
+const all = [...competing, roof];
 process.once('SIGINT', () => process.exit(130)).once('SIGTERM', () => process.exit(143)).once('exit', () => all.forEach(c => c.stop()));
 try {
-  const node = newestNode();
   for (const contestant of all) {
-    process.stdout.write(`\rstarting ${contestant.label}${' '.repeat(20)}`);
-    await contestant.start(node);
-    const jobs = contestant.name === 'roof' ? ROOFS : JOBS;
-    for (const job of Object.keys(jobs)) await contestant.time(job, 4, 1); // V8's optimising tier
+    process.stdout.write(`starting ${contestant.label}\n`);
+    await contestant.start();
+    // Four runs bring V8's optimising tier.
+    for (const job of Object.keys(contestant === roof ? ROOFS : JOBS)) await contestant.time(job, 4, 1);
   }
-  process.stdout.write(`\r${' '.repeat(60)}\r`);
-  const competing = all.filter(c => c.name !== 'roof');
   const errors = await compareOutputs(competing);
   const before = loadavg()[0];
-  const times = await measure(competing, all.find(c => c.name === 'roof'));
+  const times = await measure(competing, roof);
   const result = report({
     date: new Date().toISOString(),
     cpu: `${cpus()[0].model}, ${cpus().length} cores`,
     load: [before, loadavg()[0]],
-    node: competing[0].node,
+    place: place.version,
     rounds,
-    contestants: all.map(({ label, threads, version }) => ({ label, threads, version })),
+    contestants: competing.map(({ label, threads, version }) => ({ label, threads, version })),
     errors,
     times,
     sizes: await sizes(root),
   });
-  console.log(result.text);
+  console.log(`\n${result.text}`);
   const file = options.json ?? join(output, `${result.json.date.replace(/[:.]/g, '-')}.json`);
   writeFileSync(file, JSON.stringify(result.json, null, 1));
-  console.log(`Saved as ${file}`);
+  console.log(`\nSaved as ${file}`);
 } finally {
   for (const contestant of all) contestant.stop();
+  await place.close?.();
 }

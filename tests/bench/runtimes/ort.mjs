@@ -3,9 +3,10 @@ import * as ort from 'onnxruntime-web';
 import { gemmOnnx, towerOnnx } from '../onnx.mjs';
 import { gemmInput, gemmWeight, towerInput, towerTensors, GEMM, SIZE } from '../tower.mjs';
 
-/** @param {{ threads: number }} options */
-export async function start({ threads }) {
+/** @param {{ threads: number, assets?: string }} options assets: in a page, where its wasm is */
+export async function start({ threads, assets }) {
   ort.env.wasm.numThreads = threads;
+  if (assets) ort.env.wasm.wasmPaths = assets;
   const job = async ({ bytes, input, output }, data, shape) => {
     const session = await ort.InferenceSession.create(bytes, { executionProviders: ['wasm'], graphOptimizationLevel: 'all' });
     return async () => {

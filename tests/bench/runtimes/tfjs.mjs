@@ -1,23 +1,19 @@
 /** tfjs with its wasm backend: channels last, batch norm folded, bias and ReLU fused into the convolutions. */
-import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
+import * as tf from '@tensorflow/tfjs-core';
+import * as backend from '@tensorflow/tfjs-backend-wasm';
 import { foldNorm, gemmInput, gemmWeight, towerInput, towerTensors, transpose, walkTower, EMBED, GEMM, HEADS, SIZE, TOKENS } from '../tower.mjs';
 
-const require = createRequire(import.meta.url);
-
-/** One thread: under Node tfjs-backend-wasm offers no more. */
-export async function start() {
-  const tf = require('@tensorflow/tfjs-core/dist/tf-core.node.js');
-  const backendPath = require.resolve('@tensorflow/tfjs-backend-wasm');
-  const backend = require(backendPath);
-  backend.setWasmPaths(`${dirname(backendPath)}/`);
+/** @param {{ threads: number, assets: string }} options assets: where its wasm is. Under Node the backend has one thread. */
+export async function start({ threads, assets }) {
+  backend.setWasmPaths(assets);
+  if (threads > 1) backend.setThreadsCount(threads);
   await tf.setBackend('wasm');
   await tf.ready();
   const b = tf.transpose(tf.tensor(gemmWeight(), [GEMM, GEMM]));
   const a = gemmInput();
   return {
     version: backend.version_wasm,
-    tower: towerJob(tf),
+    tower: towerJob(),
     gemm: () => read(tf.tidy(() => tf.matMul(tf.tensor(a, [GEMM, GEMM]), b))),
   };
 }
@@ -29,7 +25,7 @@ function read(tensor) {
   return data;
 }
 
-function towerJob(tf) {
+function towerJob() {
   const tensors = towerTensors();
   const constants = new Map();
   const once = (name, make) => constants.get(name) ?? constants.set(name, tf.keep(make())).get(name);
@@ -47,7 +43,7 @@ function towerJob(tf) {
     }),
     avgPool: (x, k) => tf.avgPool(x, k, k, 'valid'),
     addRelu: (x, y) => tf.relu(tf.add(x, y)),
-    attentionPool: x => attentionPool(tf, x, name => once(name, () => {
+    attentionPool: x => attentionPool(x, name => once(name, () => {
       const { data, shape } = tensors.get(`attnpool.${name}`);
       return tf.tidy(() => name.endsWith('proj.weight') ? tf.transpose(tf.tensor(data, shape)) : tf.tensor(data, shape));
     })),
@@ -57,7 +53,7 @@ function towerJob(tf) {
   return () => read(tf.tidy(() => walkTower(ops, tf.tensor(picture, [1, SIZE, SIZE, 3]))));
 }
 
-function attentionPool(tf, x, weight) {
+function attentionPool(x, weight) {
   const project = (y, name) => tf.fused.matMul({ a: y, b: weight(`${name}_proj.weight`), bias: weight(`${name}_proj.bias`) });
   const heads = y => tf.transpose(tf.reshape(y, [-1, HEADS, EMBED / HEADS]), [1, 0, 2]);
   const pixels = tf.reshape(x, [TOKENS - 1, EMBED]);
