@@ -11,6 +11,7 @@ import { cpus, loadavg } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { setupToolchain, toolchain } from '../../web/setup.mjs';
 import { ProcessContestant } from './contestant.mjs';
 import { report } from './report.mjs';
 import { sizes } from './size.mjs';
@@ -21,7 +22,7 @@ const root = join(here, '../..');
 const output = join(root, 'build/bench');
 /** Runs per turn: untimed ones bring caches and clock back, then timed ones. */
 const JOBS = { tower: { warm: 1, runs: 2 }, gemm: { warm: 2, runs: 5 } };
-const ROOFS = { fma: { warm: 1, runs: 5 }, mulAdd: { warm: 1, runs: 5 }, read: { warm: 1, runs: 5 } };
+const ROOFS = { fma: { warm: 5, runs: 25 }, mulAdd: { warm: 5, runs: 25 }, read: { warm: 1, runs: 10 } };
 const ORT = join(here, 'node_modules/onnxruntime-web/dist/');
 const TFJS = join(here, 'node_modules/@tensorflow/tfjs-backend-wasm/dist/');
 const TOLERANCE = 1e-3;
@@ -56,8 +57,10 @@ function compileRoof() {
   const source = join(here, 'roof.c');
   const wasm = join(output, 'roof.wasm');
   if (existsSync(wasm) && statSync(wasm).mtimeMs > statSync(source).mtimeMs) return wasm;
-  execFileSync(join(root, 'web/emcc'), ['-O3', '-msimd128', '-mrelaxed-simd', '--no-entry', '-sSTANDALONE_WASM',
-    '-sINITIAL_MEMORY=192MB', source, '-o', wasm], { stdio: 'inherit' });
+  setupToolchain();
+  const [command, args] = toolchain(['emcc', '-O3', '-msimd128', '-mrelaxed-simd', '--no-entry', '-sSTANDALONE_WASM',
+    '-sINITIAL_MEMORY=192MB', source, '-o', wasm]);
+  execFileSync(command, args, { stdio: 'inherit' });
   return wasm;
 }
 
@@ -84,8 +87,7 @@ function contestants(add) {
   ours('relaxed-threads', 2);
   enter('onnxruntime-web', 'ort', { threads: 1 });
   enter('onnxruntime-web, 2 threads', 'ort', { threads: 2 });
-  enter('tfjs-wasm', 'tfjs', { threads: 1, assets: TFJS });
-  if (options.browser) enter('tfjs-wasm, 2 threads', 'tfjs', { threads: 2 });
+  enter('tfjs-wasm', 'tfjs', { assets: TFJS });
   return all;
 }
 
@@ -131,8 +133,8 @@ try {
   for (const contestant of all) {
     process.stdout.write(`starting ${contestant.label}\n`);
     await contestant.start();
-    // Four runs bring V8's optimising tier.
-    for (const job of Object.keys(contestant === roof ? ROOFS : JOBS)) await contestant.time(job, 4, 1);
+    // Five runs bring V8's optimising tier.
+    for (const job of Object.keys(contestant === roof ? ROOFS : JOBS)) await contestant.time(job, 5, 1);
   }
   const errors = await compareOutputs(competing);
   const before = loadavg()[0];

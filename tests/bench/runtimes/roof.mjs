@@ -1,5 +1,5 @@
 /** The roofs of the core, from roof.c. */
-const STEPS = 5e6;
+const STEPS = 1e6;
 /** Floating-point operations, or bytes, of one call. */
 export const ROOF_WORK = { fma: STEPS * 96, mulAdd: STEPS * 96, read: 128 << 20 };
 

@@ -3,10 +3,13 @@ import * as tf from '@tensorflow/tfjs-core';
 import * as backend from '@tensorflow/tfjs-backend-wasm';
 import { foldNorm, gemmInput, gemmWeight, towerInput, towerTensors, transpose, walkTower, EMBED, GEMM, HEADS, SIZE, TOKENS } from '../tower.mjs';
 
-/** @param {{ threads: number, assets: string }} options assets: where its wasm is. Under Node the backend has one thread. */
-export async function start({ threads, assets }) {
+/**
+ * One thread: the backend has no more under Node, and none when it is itself in a worker.
+ * @param {{ assets: string }} options assets: where its wasm is
+ */
+export async function start({ assets }) {
   backend.setWasmPaths(assets);
-  if (threads > 1) backend.setThreadsCount(threads);
+  backend.setThreadsCount(1);
   await tf.setBackend('wasm');
   await tf.ready();
   const b = tf.transpose(tf.tensor(gemmWeight(), [GEMM, GEMM]));

@@ -1,0 +1,115 @@
+// Speed of single kernels, one thread: GFLOP/s and the fraction of the roof measured in the same run.
+//   node tests/bench/kernels.mjs relaxed|simd [--only gemm] [--runs 9]
+// Compiles tests/bench/kernels.c with the kernels by web/emcc into build/bench/. The roof is measured before and after
+// every case and the larger counts; a case's figure is the median of its runs, the best run is printed beside it.
+
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { only: { type: 'string', default: '' }, runs: { type: 'string', default: '9' }, emcc: { type: 'string', default: join(root, 'web/emcc') } },
+});
+const build = positionals[0] ?? 'relaxed';
+
+const MEMORY_FLOATS = 48 * 1024 * 1024;
+const RUN_MS = 25;
+
+function compile() {
+  const kernels = join(root, 'src/kernels');
+  const sources = readdirSync(kernels).filter((name) => name.endsWith('.c')).map((name) => join(kernels, name));
+  const wasm = join(root, 'build/bench', `kernels-${build}.wasm`);
+  mkdirSync(dirname(wasm), { recursive: true });
+  const relaxed = build === 'relaxed' ? ['-mrelaxed-simd', '-DLAM_RELAXED'] : [];
+  execFileSync(options.emcc, [
+    '-O3', '-msimd128', ...relaxed, '-std=c11', '--no-entry', '-I', join(root, 'src'), '-sSTANDALONE_WASM', '-sINITIAL_MEMORY=256MB', '-o', wasm,
+    join(root, 'tests/bench/kernels.c'), ...sources,
+  ], { stdio: 'inherit' });
+  return new WebAssembly.Module(readFileSync(wasm));
+}
+
+function instantiate(module) {
+  const imports = {};
+  for (const { module: from, name } of WebAssembly.Module.imports(module)) {
+    (imports[from] ??= {})[name] = () => { throw new Error(`${name} was called`); };
+  }
+  const { exports } = new WebAssembly.Instance(module, imports);
+  exports._initialize?.();
+  exports.bench_start(MEMORY_FLOATS);
+  return exports;
+}
+
+const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
+
+function time(work, times) {
+  const start = performance.now();
+  work(times);
+  return (performance.now() - start) / times;
+}
+
+/** Milliseconds of one call of work(times): as many runs as asked for, each about RUN_MS long. */
+function measure(work) {
+  let times = 1;
+  const warm = performance.now();
+  while (performance.now() - warm < 150) work(times);
+  while (time(work, times) * times < RUN_MS / 2 && times < 1e9) times *= 2;
+  return Array.from({ length: Number(options.runs) }, () => time(work, times));
+}
+
+const wasm = instantiate(compile());
+const operands = wasm.bench_operands();
+
+function roof() {
+  const name = build === 'relaxed' ? 'bench_roof_madd' : 'bench_roof_mul_add';
+  const rounds = 1e6;
+  const runs = Array.from({ length: 7 }, () => time(() => wasm[name](rounds, operands), 1));
+  return 96 * rounds / Math.min(...runs) / 1e6;
+}
+
+const CONVS = [[56, 64, 64], [28, 128, 128], [14, 256, 256], [7, 512, 512], [112, 32, 32], [112, 32, 64], [28, 64, 64], [14, 512, 512]];
+const GEMMS = [[1024, 1024, 1024], [512, 512, 512], [128, 128, 128], [3136, 64, 64], [3136, 256, 64], [3136, 64, 256], [784, 512, 128], [784, 128, 512],
+  [196, 1024, 256], [196, 256, 1024], [49, 2048, 512], [49, 512, 2048], [77, 512, 512], [50, 2048, 2048], [6, 1024, 1024], [1, 1024, 1024],
+  [1, 4096, 1024], [2, 1024, 1024], [3, 1024, 1024], [4, 1024, 1024], [5, 1024, 1024]];
+
+/** @type {{ name: string, flops?: number, bytes?: number, work: (times: number) => void }[]} */
+const cases = [
+  ...GEMMS.map(([m, n, k]) => ({
+    name: `gemm ${m} x ${n} x ${k}`, flops: 2 * m * n * k, bytes: 4 * (m * k + n * k + m * n), work: (t) => wasm.bench_gemm(t, m, n, k),
+  })),
+  ...CONVS.flatMap(([s, c, n]) => [0, 2, 4].map((tile) => ({
+    name: `conv 3x3 ${s}x${s} ${c} -> ${n} ${tile ? `winograd ${tile}` : 'indirect'}`, flops: 18 * s * s * c * n,
+    work: (t) => (tile ? wasm.bench_winograd(t, tile, s, s, c, n) : wasm.bench_conv(t, s, s, c, n, 3, 1, 1)),
+  }))),
+  { name: 'conv 3x3/2 224x224 3 -> 32', flops: 18 * 112 * 112 * 3 * 32, work: (t) => wasm.bench_conv(t, 224, 224, 3, 32, 3, 2, 1) },
+  ...[[112, 64, 3], [28, 256, 3], [14, 512, 5]].map(([s, c, k]) => ({
+    name: `depthwise ${k}x${k} ${s}x${s}x${c}`, flops: 2 * k * k * s * s * c, work: (t) => wasm.bench_depthwise(t, s, s, c, k),
+  })),
+  ...[[197, 197, 64], [77, 77, 64], [512, 512, 64], [1, 512, 64]].map(([q, k, d]) => ({
+    name: `attention ${q} x ${k}, d ${d}`, flops: 4 * q * k * d, work: (t) => wasm.bench_attention(t, q, k, d),
+  })),
+  ...['identity', 'relu', 'sigmoid', 'silu', 'tanh', 'gelu', 'gelu_tanh', 'quick_gelu', 'mish', 'softplus'].map((name, i) => ({
+    name: `activation ${name}, 4096`, bytes: 8 * 4096, elements: 4096, work: (t) => wasm.bench_activation(t, 4096, i),
+  })),
+  { name: 'softmax 77 x 77', elements: 77 * 77, work: (t) => wasm.bench_softmax(t, 77, 77) },
+  { name: 'softmax 8 x 1024', elements: 8192, work: (t) => wasm.bench_softmax(t, 8, 1024) },
+  { name: 'layer norm 50 x 1024', elements: 51200, work: (t) => wasm.bench_layer_norm(t, 50, 1024) },
+  { name: 'average pool 2x2 56x56x256', elements: 56 * 56 * 256, bytes: 5 * 56 * 56 * 256, work: (t) => wasm.bench_avg_pool(t, 56, 56, 256) },
+  { name: 'transpose 3 x 50176', elements: 150528, bytes: 8 * 150528, work: (t) => wasm.bench_transpose(t, 3, 50176) },
+  { name: 'transpose 256 x 3136', elements: 802816, bytes: 8 * 802816, work: (t) => wasm.bench_transpose(t, 256, 3136) },
+];
+
+console.log(`${build}, node ${process.version}, roof ${roof().toFixed(1)} GFLOP/s`);
+for (const { name, flops, bytes, elements, work } of cases.filter((c) => c.name.includes(options.only))) {
+  const before = roof();
+  const runs = measure(work);
+  const top = Math.max(before, roof());
+  const ms = median(runs);
+  const best = Math.min(...runs);
+  const rate = flops ? `${(flops / ms / 1e6).toFixed(1)} GFLOP/s ${(100 * flops / ms / 1e6 / top).toFixed(0)} % of ${top.toFixed(1)} (best ${(flops / best / 1e6).toFixed(1)})`
+    : `${(elements / ms / 1e6).toFixed(2)} Gelements/s`;
+  console.log(`${name.padEnd(44)} ${ms.toFixed(4).padStart(9)} ms  ${rate}${bytes ? `  ${(bytes / ms / 1e6).toFixed(1)} GB/s` : ''}`);
+}
