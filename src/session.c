@@ -79,11 +79,12 @@ lam_run session_bind(const lam_session *s, int layer) {
     const lam_node *n = &s->g->nodes[s->g->layers[layer]];
     for (int i = 0; i < n->in_count; i++) s->arguments[i] = n->in[i] >= 0 ? s->tensors[n->in[i]] : none;
     const size_t *scratch = &s->scratch[layer * 3];
+    size_t own = scratch[1] * (size_t)lam_pool_threads(s->pool);
     float *memory = s->arena ? s->arena + scratch[0] : NULL;
     return (lam_run){
         .node = n, .in = s->arguments, .out = s->tensors[n->out], .add = n->add >= 0 ? s->tensors[n->add] : none,
-        .pool = s->pool, .scratch = memory, .scratch_floats = scratch[1],
-        .shared = memory ? memory + scratch[1] * (size_t)lam_pool_threads(s->pool) : NULL,
+        .pool = s->pool, .scratch = own ? memory : NULL, .scratch_floats = scratch[1],
+        .shared = memory && scratch[2] ? memory + own : NULL,
     };
 }
 
