@@ -1,0 +1,72 @@
+/**
+ * Reads the sizes of an open_clip ResNet image tower off the shapes of its tensors, so that a checkpoint needs no config file.
+ */
+
+/** Mean and standard deviation of the pictures that OpenAI's and open_clip's ResNets were trained on. */
+export const CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073];
+export const CLIP_STD = [0.26862954, 0.26130258, 0.27577711];
+
+const HEAD_SIZE = 64;
+const REDUCTION = 32; // of the image's side, from the picture to the attention pool
+
+/**
+ * @param {Map<string, number[]>} shapes tensor name to shape
+ * @returns {{ prefix: string, options: { layers: number[], outputDim: number, heads: number, imageSize: number, width: number, useSe: boolean, layerNorm: boolean } }}
+ *   what `models.ModifiedResNet` and `compile` take
+ * @throws {Error} when there is no such tower among the tensors
+ */
+export function inferResNet(shapes) {
+  const anchor = 'attnpool.positional_embedding';
+  const name = [...shapes.keys()].find(key => key === anchor || key.endsWith(`.${anchor}`));
+  if (name === undefined) {
+    const [first] = shapes.keys();
+    throw new Error(`This is not a checkpoint of an open_clip ResNet: none of its ${shapes.size} tensors is called "${anchor}"` +
+      (first === undefined ? '.' : `; the first is "${first}".`));
+  }
+  const prefix = name.slice(0, -anchor.length);
+  const shape = key => {
+    const found = shapes.get(prefix + key);
+    if (!found) throw new Error(`The checkpoint has "${name}" but not "${prefix}${key}", so its sizes cannot be told.`);
+    return found;
+  };
+  const width = shape('conv3.weight')[0];
+  const [rows, channels] = shape(anchor);
+  const side = Math.sqrt(rows - 1);
+  if (!Number.isInteger(side) || channels !== width * 32) {
+    throw new Error(`"${name}" has the shape [${rows}, ${channels}]; a tower of width ${width} has [side² + 1, ${width * 32}].`);
+  }
+  const blocks = stage => {
+    let count = 0;
+    while (shapes.has(`${prefix}layer${stage}.${count}.conv1.weight`)) count++;
+    return count;
+  };
+  return {
+    prefix,
+    options: {
+      layers: [1, 2, 3, 4].map(blocks),
+      outputDim: shape('attnpool.c_proj.weight')[0],
+      heads: channels / HEAD_SIZE,
+      imageSize: side * REDUCTION,
+      width,
+      useSe: shapes.has(`${prefix}layer1.0.se.fc.0.weight`),
+      layerNorm: shapes.has(`${prefix}attnpool.ln.weight`),
+    },
+  };
+}
+
+/**
+ * <a, b> / (|a| |b|)
+ * @param {ArrayLike<number>} a @param {ArrayLike<number>} b of the same length
+ * @returns {number} -1 to 1
+ */
+export function cosineSimilarity(a, b) {
+  let dot = 0;
+  let aa = 0;
+  let bb = 0;
+  for (let i = 0; i < a.length; i++) {
+    dot += a[i] * b[i];
+    aa += a[i] * a[i];
+    bb += b[i] * b[i];
+  }
+  return dot / Math.sqrt(aa * bb);
+}
