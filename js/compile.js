@@ -1,0 +1,138 @@
+import { badArgument, boolean, show } from './arguments.js';
+import { LamellaError } from './errors.js';
+import { sharedEngine } from './init.js';
+import { inputSpecs } from './inputs.js';
+import { loadWeights, matchKeys, openWeights } from './load.js';
+import { Model } from './model.js';
+import { className, Module } from './module.js';
+import { SymbolicTensor } from './tensor.js';
+import { ANY, lift, Trace } from './trace.js';
+import { Runner } from '../web/runner.js';
+
+/** @typedef {import('./inputs.js').DeclaredInput} DeclaredInput */
+/** @typedef {import('./inputs.js').InputSpec} InputSpec */
+/** @typedef {import('./model.js').Structure} Structure */
+/** @typedef {import('./load.js').WeightsSource} WeightsSource */
+/** @typedef {import('./load.js').Progress} Progress */
+/**
+ * @typedef {object} CompileOwnOptions
+ * @property {WeightsSource} [weights] A checkpoint: what `safetensors.open` takes (URL, path in Node, File, Blob, bytes, a list of shards), what
+ *   it returns, or an object or Map of name -> Tensor or { data, shape }. Needed if the module has weights.
+ * @property {string} [prefix] What the checkpoint's names have in front, 'visual.'; names without it are then ignored.
+ * @property {readonly DeclaredInput[]} [inputs] Shapes of forward's arguments, null where a size varies: `[[null, 3, 224, 224]]`; a mask of
+ *   attention as `{ shape, dtype: 'bool' }`. Defaults to `module.inputs`.
+ * @property {boolean} [worker] Run in a worker of the model's own, so that nothing blocks (default false).
+ * @property {boolean} [strict] false: tolerate weights in the checkpoint that the module does not have (default true).
+ * @property {(progress: Progress) => void} [onProgress] Called as weights arrive.
+ * @property {AbortSignal} [signal] Stops loading, frees everything and rejects with the signal's reason.
+ */
+/** @typedef {CompileOwnOptions & import('./init.js').EngineOptions} CompileOptions */
+
+/**
+ * Makes a network out of a module and a checkpoint: records `forward`, checks every name and shape, streams the weights into the engine.
+ *
+ *     const model = await compile(new models.ModifiedResNet({ layers: [3, 4, 6, 3], outputDim: 1024, heads: 32 }),
+ *       { weights: 'open_clip_model.safetensors', prefix: 'visual.', onProgress: (p) => { bar.value = p.loaded / p.total; } });
+ *     const embedding = await model.forward(picture);
+ *
+ * @param {Module} module
+ * @param {CompileOptions} [options]
+ * @returns {Promise<Model>}
+ * @throws {LamellaError} 'shape' at the line of forward that does not fit; 'keys' with every missing, unexpected and misshapen weight
+ *   (`error.missing`, `error.unexpected`, `error.misshapen`); 'memory'; what opening the weights throws.
+ */
+export async function compile(module, options = {}) {
+  if (!(module instanceof Module)) throw badArgument('compile: module', 'a Module, new nn.Linear(2, 3)', module);
+  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal = null, inputs = /** @type {any} */ (module).inputs, ...engineOptions } = options;
+  checkOptions({ prefix, strict, worker, onProgress, engineOptions });
+  const specs = inputSpecs(inputs);
+  signal?.throwIfAborted();
+  const engine = await sharedEngine(engineOptions);
+  signal?.throwIfAborted();
+
+  const local = new Runner(engine);
+  /** @type {import('./model.js').AnyRunner} */
+  let runner = local;
+  let opened = null;
+  try {
+    const { trace, structure } = record(module, specs, local);
+    opened = await openWeights(source, { needed: trace.used.size > 0, signal });
+    const wanted = matchKeys(module, trace, opened.weights, { prefix, strict });
+    if (worker) {
+      runner = await startRemote(engine);
+      await runner.replay(local.calls);
+      local.dispose();
+    }
+    await loadWeights(runner, trace, opened.weights, wanted, { onProgress, signal });
+    await runner.loaded();
+    signal?.throwIfAborted();
+    return new Model(runner, { specs, structure, preprocess: /** @type {any} */ (module).preprocess });
+  } catch (error) {
+    runner.dispose();
+    local.dispose();
+    throw error;
+  } finally {
+    await opened?.close();
+  }
+}
+
+/** @param {{ prefix: unknown, strict: unknown, worker: unknown, onProgress: unknown, engineOptions: object }} options */
+function checkOptions({ prefix, strict, worker, onProgress, engineOptions }) {
+  if (typeof prefix !== 'string') throw badArgument('compile: prefix', "a string, 'visual.'", prefix);
+  boolean('compile: strict', strict);
+  boolean('compile: worker', worker);
+  if (onProgress !== undefined && typeof onProgress !== 'function') throw badArgument('compile: onProgress', 'a function', onProgress);
+  const known = ['wasm', 'build', 'threads'];
+  const unknown = Object.keys(engineOptions).find((name) => !known.includes(name));
+  if (unknown) {
+    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, ${known.join(', ')}, worker, strict, onProgress, signal`);
+  }
+}
+
+/**
+ * Runs forward once and notes what it returns.
+ * @param {Module} module
+ * @param {InputSpec[]} specs
+ * @param {Runner} graph
+ * @returns {{ trace: Trace, structure: Structure }}
+ */
+function record(module, specs, graph) {
+  const trace = new Trace(module, graph);
+  return trace.run(() => {
+    const inputs = specs.map(({ shape, dtype }) => {
+      const value = trace.define('input', 0, shape.length, shape.map((size) => size ?? ANY));
+      return new SymbolicTensor(trace, value, [...shape], dtype);
+    });
+    const result = module(...inputs);
+    if (typeof result?.then === 'function') throw trace.error('argument', `${className(module)}: forward must not be async: it runs once, on tensors without numbers`);
+    let outputs = 0;
+    /**
+     * @param {unknown} part
+     * @returns {Structure}
+     */
+    const note = (part) => {
+      if (part === null) return null;
+      if (Array.isArray(part)) return part.map(note);
+      if (typeof (/** @type {any} */ (part)?.[lift]) === 'function') {
+        trace.define('output', trace.lift(part, 'output'));
+        return outputs++;
+      }
+      if (typeof part === 'object' && Object.getPrototypeOf(part) === Object.prototype) {
+        return Object.fromEntries(Object.entries(/** @type {object} */ (part)).map(([key, value]) => [key, note(value)]));
+      }
+      throw trace.error('argument', `${className(module)}: forward must return a tensor, or an array or object of tensors, got ${show(part)}`);
+    };
+    const structure = note(result);
+    if (!outputs) throw trace.error('argument', `${className(module)}: forward returned no tensor`);
+    return { trace, structure };
+  });
+}
+
+/**
+ * @param {import('../web/engine.js').Engine} engine
+ * @returns {Promise<import('../web/worker.js').RemoteRunner>}
+ */
+async function startRemote(engine) {
+  const [{ RemoteRunner }, { default: source }] = await Promise.all([import('../web/worker.js'), import('../dist/host.js')]);
+  return RemoteRunner.start(source, { wasm: engine.module, build: engine.build, threads: engine.threads });
+}

@@ -1,0 +1,12 @@
+/** Neural-network layers for the browser and Node: PyTorch's modules and checkpoints on WebAssembly SIMD. */
+export { compile } from './compile.js';
+export { LamellaError } from './errors.js';
+export * as F from './functional.js';
+export * as image from './image.js';
+export { init } from './init.js';
+export { Model } from './model.js';
+export * as models from './models/index.js';
+export { Module, Parameter } from './module.js';
+export * as nn from './nn/index.js';
+export { SymbolicTensor, Tensor } from './tensor.js';
+export * as safetensors from './weights/safetensors.js';

@@ -1,0 +1,47 @@
+import { createEngine } from '../web/engine.js';
+
+/** @typedef {import('../web/engine.js').Engine} Engine */
+/**
+ * Which engine to use.
+ * @typedef {object} EngineOptions
+ * @property {string | URL | Response | BufferSource | WebAssembly.Module} [wasm] The engine's file, where the package's own copy is not wanted.
+ * @property {'simd' | 'relaxed' | 'simd-threads' | 'relaxed-threads'} [build] Defaults to the best that runs here.
+ * @property {number} [threads] Threads that share the work, the caller's included; more than one needs a page that is cross-origin isolated.
+ */
+
+/** Engines by their options; an engine is made once and serves every model. @type {Map<string, Promise<Engine>>} */
+const engines = new Map();
+/** A number for each `wasm` that was passed. @type {Map<unknown, number>} */
+const sources = new Map();
+/** @type {EngineOptions} */
+let defaults = {};
+
+/**
+ * Chooses and starts the engine that `compile` uses from now on. Not needed with the defaults; call it to set them, or so that the
+ * engine is ready before the first model.
+ * @param {EngineOptions} [options]
+ * @returns {Promise<{ build: string, threads: number }>} What is in use.
+ * @throws {import('./errors.js').LamellaError} 'unsupported' where there is no WebAssembly SIMD.
+ */
+export async function init(options = {}) {
+  const { build, threads } = await sharedEngine(options);
+  defaults = { ...options };
+  return { build, threads };
+}
+
+/**
+ * The engine for these options.
+ * @param {EngineOptions} options What is left out is as in `init`.
+ * @returns {Promise<Engine>}
+ */
+export function sharedEngine({ wasm = defaults.wasm, build = defaults.build, threads = defaults.threads }) {
+  if (wasm !== undefined && !sources.has(wasm)) sources.set(wasm, sources.size);
+  const key = JSON.stringify([sources.get(wasm) ?? null, build ?? null, threads ?? null]);
+  let engine = engines.get(key);
+  if (!engine) {
+    engine = createEngine({ wasm, build, threads });
+    engines.set(key, engine);
+    engine.catch(() => engines.delete(key));
+  }
+  return engine;
+}

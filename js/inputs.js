@@ -1,0 +1,127 @@
+/** What `forward` accepts, and how it becomes f32 numbers of the declared shape. */
+import { badArgument, integer, showShape } from './arguments.js';
+import { LamellaError } from './errors.js';
+import { Tensor, toFloat32 } from './tensor.js';
+
+/** @typedef {import('./tensor.js').TensorData} TensorData */
+/** @typedef {import('../web/runner.js').Numbers} Numbers */
+/**
+ * An argument of forward: its shape, null where a size varies; or shape and dtype, 'bool' for a mask of attention.
+ * @typedef {readonly (number | null)[] | { shape: readonly (number | null)[], dtype?: 'f32' | 'bool' }} DeclaredInput
+ */
+/** @typedef {{ shape: (number | null)[], dtype: 'f32' | 'bool' }} InputSpec */
+/** @typedef {Tensor | TensorData | number | boolean | readonly unknown[] | object} ModelInput A Tensor, numbers, or a picture. */
+
+/**
+ * `inputs` of compile as a list of shapes and dtypes.
+ * @param {unknown} declared
+ * @returns {InputSpec[]}
+ */
+export function inputSpecs(declared) {
+  if (!Array.isArray(declared)) {
+    const hint = declared === undefined ? ' (the module has no `inputs` of its own)' : '';
+    throw badArgument('compile: inputs', `an array with the shape of each argument of forward, [[null, 3, 224, 224]]${hint}`, declared);
+  }
+  return declared.map((input, i) => {
+    const what = `compile: inputs[${i}]`;
+    const { shape, dtype = 'f32' } = Array.isArray(input) ? { shape: input } : input ?? {};
+    if (!Array.isArray(shape)) throw badArgument(what, 'a shape, [null, 3, 224, 224], or { shape, dtype }', input);
+    if (dtype !== 'f32' && dtype !== 'bool') throw badArgument(`${what}: dtype`, "'f32' or 'bool'", dtype);
+    return { shape: shape.map((size, axis) => (size === null ? null : integer(`${what}[${axis}]`, size, 0))), dtype };
+  });
+}
+
+/**
+ * One input of forward as numbers.
+ * @param {number} index
+ * @param {InputSpec} spec
+ * @param {any} input
+ * @param {object | undefined} preprocess What image.toTensor is told about pictures.
+ * @returns {Numbers | Promise<Numbers>}
+ */
+export function readInput(index, spec, input, preprocess) {
+  const what = `forward: input ${index}`;
+  if (input instanceof Tensor) return checked(what, spec, input);
+  if (typeof input === 'number' || typeof input === 'boolean') return checked(what, spec, new Tensor(Float32Array.of(Number(input)), []));
+  if (Array.isArray(input)) return checked(what, spec, named(what, () => new Tensor(input)));
+  const isPicture = wantsPicture(spec) && typeof input === 'object' && input !== null;
+  if (ArrayBuffer.isView(input) && !(isPicture && isNodeBuffer(input))) {
+    const shape = inferShape(what, spec, /** @type {any} */ (input).length ?? 0);
+    return checked(what, spec, named(what, () => new Tensor(/** @type {any} */ (input), shape)));
+  }
+  if (isPicture) return readPicture(what, spec, input, preprocess);
+  throw badArgument(what, `a Tensor of shape ${showShape(spec.shape)} or numbers`, input);
+}
+
+/** @param {InputSpec} spec */
+const wantsPicture = ({ shape }) => shape.length === 4 && shape[1] === 3;
+
+/**
+ * Node's Buffer, what readFile gives: the bytes of a file, not numbers.
+ * @param {unknown} input
+ */
+const isNodeBuffer = (input) => typeof Buffer === 'function' && Buffer.isBuffer(input);
+
+/**
+ * @param {string} what
+ * @param {InputSpec} spec
+ * @param {any} source
+ * @param {object | undefined} preprocess
+ * @returns {Promise<Numbers>}
+ */
+async function readPicture(what, spec, source, preprocess) {
+  const [, , h, w] = spec.shape;
+  const size = h !== null && h === w ? { size: h } : {};
+  const { toTensor } = await import('./image.js');
+  return checked(what, spec, await toTensor(source, preprocess ?? size));
+}
+
+/**
+ * @param {string} what
+ * @param {InputSpec} spec
+ * @param {Tensor} tensor
+ * @returns {Numbers}
+ */
+function checked(what, spec, tensor) {
+  const { shape } = tensor;
+  if (shape.length !== spec.shape.length || spec.shape.some((size, i) => size !== null && size !== shape[i])) {
+    throw new LamellaError('shape', `${what}: expected shape ${showShape(spec.shape)}, got ${showShape(shape)}`);
+  }
+  return { data: toFloat32(what, tensor), shape: [...shape] };
+}
+
+/**
+ * The shape that numbers of this length have, where there is only one.
+ * @param {string} what
+ * @param {InputSpec} spec
+ * @param {number} length
+ * @returns {number[]}
+ */
+function inferShape(what, { shape }, length) {
+  const known = shape.reduce((/** @type {number} */ product, size) => product * (size ?? 1), 1);
+  const varying = shape.filter((size) => size === null).length;
+  if (varying > 1) {
+    throw new LamellaError('shape', `${what}: the shape ${showShape(shape)} does not follow from ${length} numbers; pass new Tensor(data, shape)`);
+  }
+  const rest = varying ? length / known : 1;
+  if (!Number.isInteger(rest) || (!varying && known !== length)) {
+    throw new LamellaError('shape', `${what}: expected shape ${showShape(shape)}, got ${length} numbers`);
+  }
+  return shape.map((size) => size ?? rest);
+}
+
+/**
+ * Runs `make` and puts the input's name before its error.
+ * @template T
+ * @param {string} what
+ * @param {() => T} make
+ * @returns {T}
+ */
+function named(what, make) {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof LamellaError) throw new LamellaError(error.code, `${what}: ${error.message}`, { cause: error });
+    throw error;
+  }
+}

@@ -1,0 +1,193 @@
+/** From a checkpoint into the engine: which weight goes where, and the way there in small pieces. */
+import { badArgument, show, showShape } from './arguments.js';
+import { LamellaError } from './errors.js';
+import { className } from './module.js';
+import { Tensor } from './tensor.js';
+import * as safetensors from './weights/safetensors.js';
+
+/** @typedef {import('./module.js').Module} Module */
+/** @typedef {import('./module.js').Parameter} Parameter */
+/** @typedef {import('./trace.js').Trace} Trace */
+/** @typedef {import('./tensor.js').TensorData} TensorData */
+/** @typedef {{ data: TensorData, shape: readonly number[], dtype?: string }} PlainTensor */
+/** @typedef {Record<string, Tensor | PlainTensor> | Map<string, Tensor | PlainTensor>} PlainWeights */
+/** @typedef {Parameters<typeof safetensors.open>[0] | safetensors.Weights | PlainWeights} WeightsSource */
+/** @typedef {{ loaded: number, total: number, name: string }} Progress Bytes of the checkpoint so far and in all, and the weight that came last. */
+/**
+ * What loading needs of a checkpoint; `Weights` is one.
+ * @typedef {object} WeightsReader
+ * @property {() => Iterable<string>} keys
+ * @property {(name: string) => { dtype: string, shape: readonly number[], bytes: number } | undefined} get
+ * @property {(names: string[], options: { unit: (name: string) => number, signal?: AbortSignal | null }) => AsyncIterable<Chunk>} chunks
+ */
+/** @typedef {{ name: string, offset: number, data: Uint8Array }} Chunk Bytes of a tensor from `offset` on, whole rows. */
+
+/** lam_type, by the names of safetensors. */
+const TYPES = ['F32', 'F16', 'BF16', 'F64', 'I64', 'I32', 'I16', 'I8', 'U8', 'BOOL'];
+/** Bytes that go to the engine at once. */
+const PIECE = 1 << 20;
+
+/**
+ * Anything that holds weights, as a reader.
+ * @param {WeightsSource | undefined} source
+ * @param {{ needed: boolean, signal: AbortSignal | null }} options
+ * @returns {Promise<{ weights: WeightsReader, close: () => void | Promise<void> }>} `close` does nothing to what the caller opened.
+ */
+export async function openWeights(source, { needed, signal }) {
+  if (source === undefined || source === null) {
+    if (needed) throw badArgument('compile: weights', 'a checkpoint: a URL, a path, a File, bytes, or an object of tensors', source);
+    return { weights: new PlainReader(new Map()), close() {} };
+  }
+  if (source instanceof safetensors.Weights) return { weights: source, close() {} };
+  const plain = plainWeights(source);
+  if (plain) return { weights: new PlainReader(plain), close() {} };
+  const opened = await safetensors.open(/** @type {any} */ (source), { signal });
+  return { weights: opened, close: () => opened.close() };
+}
+
+/**
+ * @param {any} source
+ * @returns {Map<string, Tensor | PlainTensor> | null} null when it is not an object or Map of tensors.
+ */
+function plainWeights(source) {
+  if (source instanceof Map) return source;
+  return Object.getPrototypeOf(source) === Object.prototype || Object.getPrototypeOf(source) === null ? new Map(Object.entries(source)) : null;
+}
+
+/** Tensors in memory, read like a checkpoint. */
+class PlainReader {
+  /** @param {Map<string, Tensor | PlainTensor>} tensors */
+  constructor(tensors) {
+    /** @type {Map<string, { tensor: Tensor, dtype: string }>} */
+    this.tensors = new Map();
+    for (const [name, given] of tensors) {
+      const data = /** @type {any} */ (given)?.data;
+      if (!ArrayBuffer.isView(data) || !Array.isArray(given.shape)) throw badArgument(`compile: weights: "${name}"`, 'a Tensor or { data, shape }', given);
+      const tensor = given instanceof Tensor ? given : new Tensor(/** @type {TensorData} */ (data), given.shape, { dtype: given.dtype });
+      this.tensors.set(name, { tensor, dtype: tensor.dtype.toUpperCase() });
+    }
+  }
+
+  keys() {
+    return this.tensors.keys();
+  }
+
+  /** @param {string} name */
+  get(name) {
+    const found = this.tensors.get(name);
+    return found && { dtype: found.dtype, shape: found.tensor.shape, bytes: found.tensor.data.byteLength };
+  }
+
+  /**
+   * @param {string[]} names
+   * @returns {AsyncGenerator<Chunk>}
+   */
+  async* chunks(names) {
+    for (const name of names) {
+      const { data } = /** @type {{ tensor: Tensor }} */ (this.tensors.get(name)).tensor;
+      yield { name, offset: 0, data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) };
+    }
+  }
+}
+
+/**
+ * Compares the checkpoint with the module.
+ * @param {Module} module
+ * @param {Trace} trace
+ * @param {WeightsReader} weights
+ * @param {{ prefix: string, strict: boolean }} options
+ * @returns {Map<string, string>} Name in the checkpoint -> name in the graph, of the weights that forward uses.
+ * @throws {LamellaError} 'keys', with everything that does not fit.
+ */
+export function matchKeys(module, trace, weights, { prefix, strict }) {
+  const present = new Set([...weights.keys()].filter((name) => name.startsWith(prefix)));
+  const missing = [];
+  const misshapen = [];
+  /** @type {Map<string, string>} */
+  const wanted = new Map();
+  for (const [parameter, names] of trace.names) {
+    const found = names.map((name) => prefix + name).filter((name) => present.has(name));
+    for (const name of found) {
+      present.delete(name);
+      const { shape } = /** @type {{ shape: readonly number[] }} */ (weights.get(name));
+      if (!sameShape(shape, parameter.shape)) misshapen.push({ name, expected: [...parameter.shape], got: [...shape] });
+    }
+    // A weight that is reached by two paths has two names; files often keep just one.
+    if (!found.length && !parameter.optional) missing.push({ name: prefix + names[0], expected: [...parameter.shape] });
+    else if (found.length && trace.used.has(names[0])) wanted.set(found[0], names[0]);
+  }
+  const unexpected = [...present].map((name) => ({ name, got: [...(/** @type {any} */ (weights.get(name))).shape] }));
+  if (missing.length || misshapen.length || (strict && unexpected.length)) throw keysError(module, prefix, { missing, unexpected, misshapen });
+  for (const name of wanted.keys()) {
+    const { dtype } = /** @type {{ dtype: string }} */ (weights.get(name));
+    if (!TYPES.includes(dtype)) throw new LamellaError('dtype', `${name}: numbers of type ${dtype} cannot be loaded; known: ${TYPES.join(', ')}`, { path: name });
+  }
+  return wanted;
+}
+
+/**
+ * @param {readonly number[]} got
+ * @param {readonly number[]} expected
+ */
+function sameShape(got, expected) {
+  // Old checkpoints keep single numbers as [1]; PyTorch takes them for [] too.
+  if (!expected.length && got.length === 1 && got[0] === 1) return true;
+  return got.length === expected.length && got.every((size, i) => size === expected[i]);
+}
+
+/**
+ * @param {Module} module
+ * @param {string} prefix
+ * @param {{ missing: { name: string, expected: number[] }[], unexpected: { name: string, got: number[] }[], misshapen: { name: string, expected: number[], got: number[] }[] }} report
+ * @returns {LamellaError}
+ */
+function keysError(module, prefix, { missing, unexpected, misshapen }) {
+  const lines = [
+    ...missing.map(({ name, expected }) => `missing: ${name} ${showShape(expected)}`),
+    ...unexpected.map(({ name, got }) => `unexpected: ${name} ${showShape(got)}`),
+    ...misshapen.map(({ name, expected, got }) => `wrong shape: ${name}: expected ${showShape(expected)}, got ${showShape(got)}`),
+  ];
+  const under = prefix ? ` under the prefix ${show(prefix)}` : '';
+  const counts = `${missing.length} missing, ${unexpected.length} unexpected, ${misshapen.length} of another shape`;
+  const error = new LamellaError('keys', `the checkpoint${under} does not fit ${className(module)}: ${counts}\n  ${lines.join('\n  ')}`);
+  return Object.assign(error, { missing: missing.map((entry) => entry.name), unexpected: unexpected.map((entry) => entry.name), misshapen });
+}
+
+/**
+ * Compiles the graph and fills its weights.
+ * @param {import('./model.js').AnyRunner} runner
+ * @param {Trace} trace
+ * @param {WeightsReader} weights
+ * @param {Map<string, string>} wanted From matchKeys.
+ * @param {{ onProgress?: (progress: Progress) => void, signal: AbortSignal | null }} options
+ */
+export async function loadWeights(runner, trace, weights, wanted, { onProgress, signal }) {
+  const compiled = await runner.compile();
+  const numbers = new Map(compiled.weights.map((name, i) => [name, i]));
+  const number = (/** @type {string} */ name) => /** @type {number} */ (numbers.get(name));
+  for (const [name, { data, shape }] of trace.constants) {
+    await runner.load(number(name), 0, new Uint8Array(data.buffer, data.byteOffset, data.byteLength), 0, shape[0] ?? 1);
+  }
+  const infos = new Map([...wanted.keys()].map((name) => [name, /** @type {{ dtype: string, shape: readonly number[], bytes: number }} */ (weights.get(name))]));
+  const total = [...infos.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  let loaded = 0;
+  for await (const { name, offset, data } of weights.chunks([...wanted.keys()], { unit: (n) => rowBytes(infos.get(n)), signal })) {
+    signal?.throwIfAborted();
+    const { dtype } = /** @type {{ dtype: string }} */ (infos.get(name));
+    const row = rowBytes(infos.get(name));
+    const step = Math.max(1, Math.floor(PIECE / row)) * row;
+    for (let at = 0; at < data.byteLength; at += step) {
+      const piece = data.subarray(at, at + step);
+      await runner.load(number(/** @type {string} */ (wanted.get(name))), TYPES.indexOf(dtype), piece, (offset + at) / row, piece.byteLength / row);
+    }
+    loaded += data.byteLength;
+    onProgress?.({ loaded, total, name });
+    signal?.throwIfAborted();
+  }
+}
+
+/**
+ * Bytes of a row, a slice of the first axis: what the engine takes whole.
+ * @param {{ shape: readonly number[], bytes: number } | undefined} info
+ */
+const rowBytes = (info) => (info ? info.bytes / (info.shape[0] || 1) : 1);

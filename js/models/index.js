@@ -1,0 +1,2 @@
+/** Whole networks, named as in the papers and configurations they come from. */
+export { ModifiedResNet } from './modified_resnet.js';

@@ -1,0 +1,242 @@
+import { sizes } from './arguments.js';
+import { LamellaError } from './errors.js';
+import { TensorMethods } from './tensor.js';
+import { callModule, lift } from './trace.js';
+
+/**
+ * A weight of a module: a shape now, numbers when a checkpoint is loaded. Its name in the checkpoint is the path of the attributes
+ * that lead to it, `layer1.0.conv1.weight`. In `forward` it is used like any tensor.
+ */
+export class Parameter extends TensorMethods {
+  /**
+   * @param {number[]} shape Sizes; `[]` for a single number.
+   * @param {{ dtype?: string }} [options] `dtype` is what PyTorch has here ('f32'); it is documentation only: a checkpoint may
+   *   hold any number format, and the engine computes in f32.
+   */
+  constructor(shape, { dtype = 'f32' } = {}) {
+    super();
+    /** @type {readonly number[]} */
+    this.shape = Object.freeze(sizes(`${new.target.name}: shape`, shape));
+    /** @type {string} */
+    this.dtype = dtype;
+    /** May a checkpoint lack it? @type {boolean} */
+    this.optional = false;
+  }
+
+  /**
+   * @param {import('./trace.js').Trace} trace
+   * @returns {number} The weight's value in the graph.
+   */
+  [lift](trace) {
+    return trace.weight(this);
+  }
+}
+
+/** A weight that training does not change, like the running mean of a batch norm: part of the checkpoint, not of `parameters()`. */
+export class Buffer extends Parameter {
+  /**
+   * @param {number[]} shape
+   * @param {{ dtype?: string, optional?: boolean }} [options] `optional`: a checkpoint may lack it.
+   */
+  constructor(shape, { dtype = 'f32', optional = false } = {}) {
+    super(shape, { dtype });
+    this.optional = optional;
+  }
+}
+
+/** The base of Module: `new` returns a function that carries the class's prototype, which makes instances callable without eval. */
+class CallableObject {
+  constructor() {
+    /** @param {unknown[]} inputs */
+    const self = (...inputs) => callModule(/** @type {any} */ (self), inputs);
+    // A function's own `name` and `length` are read-only and would stand in the way of attributes so called.
+    delete (/** @type {any} */ (self).name);
+    delete (/** @type {any} */ (self).length);
+    return Object.setPrototypeOf(self, new.target.prototype);
+  }
+}
+
+/** @typedef {new () => (...inputs: any[]) => any} CallableConstructor */
+
+/**
+ * A piece of a network: a class whose attributes are Parameters and other Modules, and whose `forward` says what it computes.
+ *
+ *     class Head extends Module {
+ *       constructor(width) {
+ *         super();
+ *         this.norm = new nn.LayerNorm(width);
+ *         this.proj = new nn.Linear(width, 10);
+ *       }
+ *       forward(x) { return this.proj(this.norm(x)); }
+ *     }
+ *
+ * Attributes that hold weights are spelled as in the checkpoint. An array of modules counts as PyTorch's ModuleList: its weights
+ * are called `blocks.0.…`. Call a module like a function, `this.proj(x)`, rather than its `forward`: errors and profiles then say
+ * which one it was. `forward` runs once, in `compile`, on tensors that have a shape but no numbers yet.
+ */
+export class Module extends /** @type {CallableConstructor} */ (/** @type {unknown} */ (CallableObject)) {
+  /**
+   * What the module computes; subclasses replace it.
+   * @param {...any} inputs Tensors.
+   * @returns {any} A tensor, or an array or object of tensors.
+   */
+  // eslint-disable-next-line no-unused-vars
+  forward(...inputs) {
+    throw new LamellaError('argument', `${className(this)} has no forward method`);
+  }
+
+  /**
+   * The modules among the attributes, with their names, in the order of definition.
+   * @returns {Generator<[string, Module]>}
+   */
+  * namedChildren() {
+    for (const [name, value] of members(this)) if (value instanceof Module) yield [name, value];
+  }
+
+  /** @returns {Generator<Module>} */
+  * children() {
+    for (const [, child] of this.namedChildren()) yield child;
+  }
+
+  /**
+   * This module and all below it with their paths; the module itself has the path ''. A module that is reached twice comes twice.
+   * @param {string} [prefix]
+   * @returns {Generator<[string, Module]>}
+   */
+  * namedModules(prefix = '') {
+    yield* walk(prefix, this, []);
+  }
+
+  /** @returns {Generator<Module>} */
+  * modules() {
+    yield* new Set([...this.namedModules()].map(([, module]) => module));
+  }
+
+  /**
+   * The weights that training changes, with their names. A Parameter that is reached twice comes once.
+   * @param {string} [prefix]
+   * @returns {Generator<[string, Parameter]>}
+   */
+  * namedParameters(prefix = '') {
+    const seen = new Set();
+    for (const [name, parameter] of this.stateDict(prefix)) {
+      if (parameter instanceof Buffer || seen.has(parameter)) continue;
+      seen.add(parameter);
+      yield [name, parameter];
+    }
+  }
+
+  /** @returns {Generator<Parameter>} */
+  * parameters() {
+    for (const [, parameter] of this.namedParameters()) yield parameter;
+  }
+
+  /**
+   * @param {string} [prefix]
+   * @returns {Generator<[string, Buffer]>}
+   */
+  * namedBuffers(prefix = '') {
+    const seen = new Set();
+    for (const [name, buffer] of this.stateDict(prefix)) {
+      if (!(buffer instanceof Buffer) || seen.has(buffer)) continue;
+      seen.add(buffer);
+      yield [name, buffer];
+    }
+  }
+
+  /** @returns {Generator<Buffer>} */
+  * buffers() {
+    for (const [, buffer] of this.namedBuffers()) yield buffer;
+  }
+
+  /**
+   * Every Parameter and Buffer under its name in the checkpoint, as the keys of PyTorch's `state_dict()`: one that is reached by
+   * two paths has two names.
+   * @param {string} [prefix]
+   * @returns {Map<string, Parameter>}
+   */
+  stateDict(prefix = '') {
+    /** @type {Map<string, Parameter>} */
+    const result = new Map();
+    for (const [path, module] of this.namedModules(prefix)) {
+      for (const [name, value] of members(module)) if (value instanceof Parameter) result.set(join(path, name), value);
+    }
+    return result;
+  }
+
+  /** What `toString` shows between the parentheses, "64, 128, kernelSize=[3, 3]". @returns {string} */
+  extraRepr() {
+    return '';
+  }
+
+  /** The tree of modules, as PyTorch prints it. @returns {string} */
+  toString() {
+    const children = [...this.namedChildren()].map(([name, child]) => `  (${name}): ${String(child).replaceAll('\n', '\n  ')}`);
+    const extra = this.extraRepr();
+    if (!children.length) return `${className(this)}(${extra})`;
+    return [`${className(this)}(${extra}`, ...children, ')'].join('\n');
+  }
+
+  /** Node's console.log shows the tree rather than a function. @returns {string} */
+  [Symbol.for('nodejs.util.inspect.custom')]() {
+    return this.toString();
+  }
+}
+
+/**
+ * @param {Module} module
+ * @returns {string}
+ */
+export function className(module) {
+  return Object.getPrototypeOf(module).constructor.name || 'Module';
+}
+
+/**
+ * @param {string} path
+ * @param {string} name
+ */
+const join = (path, name) => (path ? `${path}.${name}` : name);
+
+/**
+ * The modules and parameters among the attributes; those in arrays are called `name.index`.
+ * @param {Module} module
+ * @returns {Generator<[string, Module | Parameter]>}
+ */
+function* members(module) {
+  for (const name of memberOrder(module)) yield* named(name, /** @type {any} */ (module)[name]);
+}
+
+/** A module that has an order of its own (Sequential: integer keys would come first) says so under this key. */
+export const order = Symbol('order');
+
+/**
+ * @param {Module} module
+ * @returns {readonly string[]}
+ */
+function memberOrder(module) {
+  const own = Object.keys(module);
+  const first = /** @type {{ [order]?: readonly string[] }} */ (/** @type {unknown} */ (module))[order];
+  return first ? [...first, ...own.filter((name) => !first.includes(name))] : own;
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @returns {Generator<[string, Module | Parameter]>}
+ */
+function* named(name, value) {
+  if (value instanceof Module || value instanceof Parameter) yield [name, value];
+  else if (Array.isArray(value)) for (const [i, element] of value.entries()) yield* named(`${name}.${i}`, element);
+}
+
+/**
+ * @param {string} path
+ * @param {Module} module
+ * @param {Module[]} above
+ * @returns {Generator<[string, Module]>}
+ */
+function* walk(path, module, above) {
+  if (above.includes(module)) throw new LamellaError('argument', `${path}: a module contains itself (${className(module)})`);
+  yield [path, module];
+  for (const [name, child] of module.namedChildren()) yield* walk(join(path, name), child, [...above, module]);
+}

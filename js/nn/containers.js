@@ -1,0 +1,102 @@
+/** Modules that hold other modules under numbers. */
+import { badArgument, integer } from '../arguments.js';
+import { Module, order } from '../module.js';
+
+/**
+ * The name and module of each entry: modules in a row, or named ones as an object, a Map or [name, module] pairs (PyTorch's
+ * OrderedDict). An object keeps its order but for whole numbers, which JavaScript puts first, in ascending order: such names come
+ * after all others ('-1' is not a whole number, so `{ '-1': pool, 0: conv }` needs care) and are therefore sorted as numbers.
+ * @param {string} what
+ * @param {unknown[]} given
+ * @returns {[string, Module][]}
+ */
+function entriesOf(what, given) {
+  const [first] = given;
+  /** @type {[string, unknown][]} */
+  let entries = given.map((module, i) => [String(i), module]);
+  if (given.length === 1 && !(first instanceof Module)) {
+    if (first instanceof Map) entries = [...first].map(([name, module]) => [String(name), module]);
+    else if (Array.isArray(first)) entries = first.map((entry, i) => (Array.isArray(entry) ? [String(entry[0]), entry[1]] : [String(i), entry]));
+    else if (typeof first === 'object' && first !== null) entries = inOrder(Object.entries(first));
+  }
+  for (const [name, module] of entries) if (!(module instanceof Module)) throw badArgument(`${what}: ${name}`, 'a module', module);
+  return /** @type {[string, Module][]} */ (entries);
+}
+
+/**
+ * JavaScript lists whole numbers first and '-1' after them. Where all names are integers their order is by number.
+ * @param {[string, unknown][]} entries
+ * @returns {[string, unknown][]}
+ */
+function inOrder(entries) {
+  if (!entries.every(([name]) => /^-?\d+$/.test(name))) return entries;
+  return entries.sort(([a], [b]) => Number(a) - Number(b));
+}
+
+/** Modules under names of their own, as attributes. */
+class Container extends Module {
+  /** @param {string} what @param {unknown[]} given */
+  constructor(what, given) {
+    super();
+    const entries = entriesOf(what, given);
+    /** The modules' names in order; not enumerable, so not an attribute. @type {string[]} */
+    this[order] = entries.map(([name]) => name);
+    for (const [name, module] of entries) /** @type {any} */ (this)[name] = module;
+  }
+
+  /** How many modules. */
+  get size() {
+    return this[order].length;
+  }
+
+  /**
+   * The module at a place; negative counts from the end.
+   * @param {number} index
+   * @returns {Module | undefined}
+   */
+  at(index) {
+    const name = this[order].at(integer('at: index', index));
+    return name === undefined ? undefined : /** @type {any} */ (this)[name];
+  }
+
+  /** @returns {Generator<Module>} */
+  * [Symbol.iterator]() {
+    for (const name of this[order]) yield /** @type {any} */ (this)[name];
+  }
+}
+
+/**
+ * Modules one after the other. `new Sequential(a, b)` calls them 0 and 1; `new Sequential({ conv: a, norm: b })`, a Map or an array of
+ * [name, module] give names. (In an object whose names are all integers, they count in ascending order, '-1' first.)
+ */
+export class Sequential extends Container {
+  /** @param {...(Module | Map<string, Module> | Record<string, Module> | [string, Module][])} modules */
+  constructor(...modules) {
+    super('Sequential', modules);
+  }
+
+  /** @param {any} x */
+  forward(x) {
+    return [...this].reduce((y, module) => module(y), x);
+  }
+}
+
+/** Modules in a list; a plain array as an attribute does the same. What they compute is up to the forward that owns them. */
+export class ModuleList extends Container {
+  /** @param {Iterable<Module>} [modules] */
+  constructor(modules = []) {
+    super('ModuleList', [[...modules]]);
+  }
+
+  /**
+   * @param {Module} module
+   * @returns {this}
+   */
+  append(module) {
+    if (!(module instanceof Module)) throw badArgument('ModuleList: append', 'a module', module);
+    const name = String(this[order].length);
+    this[order].push(name);
+    /** @type {any} */ (this)[name] = module;
+    return this;
+  }
+}

@@ -1,0 +1,6 @@
+/** Layers and blocks under PyTorch's names. */
+export { Buffer, Module, Parameter } from '../module.js';
+export * from './attention.js';
+export * from './containers.js';
+export * from './layers.js';
+export * from './resnet.js';

@@ -1,0 +1,326 @@
+/**
+ * Single layers. Arguments are PyTorch's, in its order; what follows the required ones may be given as one object in camelCase.
+ * A wrong argument throws a LamellaError with the code 'argument'.
+ */
+import { badArgument, boolean, divides, finite, integer, options, pair, show, sizes } from '../arguments.js';
+import * as F from '../functional.js';
+import { Buffer, Module, Parameter } from '../module.js';
+
+/** @typedef {import('../functional.js').Pair} Pair */
+/** @typedef {import('../tensor.js').Operand} Operand */
+/**
+ * @typedef {object} Conv2dOptions
+ * @property {Pair} [stride] 1
+ * @property {Pair | 'same' | 'valid'} [padding] 0; zeros on both sides
+ * @property {Pair} [dilation] 1
+ * @property {number} [groups] 1; divides both channel counts
+ * @property {boolean} [bias] true
+ * @property {'zeros'} [paddingMode] the only mode there is
+ */
+
+/**
+ * Convolution of images [n, inChannels, h, w] -> [n, outChannels, oh, ow], oh = floor((h + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
+ * Weights: `weight` [outChannels, inChannels / groups, kh, kw], `bias` [outChannels].
+ */
+export class Conv2d extends Module {
+  /**
+   * @param {number} inChannels
+   * @param {number} outChannels
+   * @param {Pair} kernelSize
+   * @param {Conv2dOptions | Pair} [stride] Options, or PyTorch's order: stride, padding, dilation, groups, bias, paddingMode.
+   * @param {...any} rest
+   */
+  constructor(inChannels, outChannels, kernelSize, stride, ...rest) {
+    super();
+    const o = options('Conv2d', [stride, ...rest], { stride: /** @type {any} */ (1), padding: /** @type {any} */ (0), dilation: /** @type {any} */ (1), groups: 1, bias: true, paddingMode: 'zeros' });
+    if (o.paddingMode !== 'zeros') throw badArgument('Conv2d: paddingMode', "'zeros'", o.paddingMode);
+    this.inChannels = integer('Conv2d: inChannels', inChannels, 1);
+    this.outChannels = integer('Conv2d: outChannels', outChannels, 1);
+    this.kernelSize = pair('Conv2d: kernelSize', kernelSize, 1);
+    this.stride = pair('Conv2d: stride', o.stride, 1);
+    this.padding = typeof o.padding === 'string' ? o.padding : pair('Conv2d: padding', o.padding);
+    if (typeof this.padding === 'string' && this.padding !== 'same' && this.padding !== 'valid') {
+      throw badArgument('Conv2d: padding', "an integer, [height, width], 'same' or 'valid'", this.padding);
+    }
+    if (this.padding === 'same' && this.stride.some((step) => step !== 1)) throw badArgument('Conv2d: padding', "stride 1 with 'same'", this.stride);
+    this.dilation = pair('Conv2d: dilation', o.dilation, 1);
+    this.groups = integer('Conv2d: groups', o.groups, 1);
+    divides('Conv2d', 'inChannels', inChannels, 'groups', this.groups);
+    divides('Conv2d', 'outChannels', outChannels, 'groups', this.groups);
+    this.weight = new Parameter([outChannels, inChannels / this.groups, ...this.kernelSize]);
+    this.bias = boolean('Conv2d: bias', o.bias) ? new Parameter([outChannels]) : null;
+  }
+
+  /** @param {Operand} x [n, inChannels, h, w] */
+  forward(x) {
+    const { stride, padding, dilation, groups } = this;
+    return F.conv2d(x, this.weight, this.bias, { stride, padding, dilation, groups });
+  }
+
+  extraRepr() {
+    const more = [
+      `kernelSize=${show(this.kernelSize)}`, `stride=${show(this.stride)}`,
+      String(this.padding) === '0,0' ? '' : `padding=${show(this.padding)}`,
+      String(this.dilation) === '1,1' ? '' : `dilation=${show(this.dilation)}`,
+      this.groups === 1 ? '' : `groups=${this.groups}`, this.bias ? '' : 'bias=false',
+    ];
+    return [this.inChannels, this.outChannels, ...more.filter(Boolean)].join(', ');
+  }
+}
+
+/**
+ * y = (x - running_mean) / sqrt(running_var + eps) * weight + bias for each channel of [n, numFeatures, h, w]; folded into the
+ * convolution before it. Weights: `weight`, `bias` (without `affine: false`), `running_mean`, `running_var`, all [numFeatures];
+ * `num_batches_tracked` is accepted and ignored.
+ */
+export class BatchNorm2d extends Module {
+  /**
+   * @param {number} numFeatures
+   * @param {{ eps?: number, momentum?: number | null, affine?: boolean, trackRunningStats?: boolean } | number} [eps] Options, or PyTorch's order:
+   *   eps (1e-5), momentum (of training, ignored), affine (true), trackRunningStats (must be true: without it PyTorch normalises
+   *   by the batch itself, also after training).
+   * @param {...any} rest
+   */
+  constructor(numFeatures, eps, ...rest) {
+    super();
+    const o = options('BatchNorm2d', [eps, ...rest], { eps: 1e-5, momentum: /** @type {any} */ (0.1), affine: true, trackRunningStats: true });
+    if (o.trackRunningStats !== true) throw badArgument('BatchNorm2d: trackRunningStats', 'true (statistics of a checkpoint)', o.trackRunningStats);
+    const shape = [integer('BatchNorm2d: numFeatures', numFeatures, 1)];
+    this.numFeatures = numFeatures;
+    this.eps = finite('BatchNorm2d: eps', o.eps);
+    this.affine = boolean('BatchNorm2d: affine', o.affine);
+    this.weight = this.affine ? new Parameter(shape) : null;
+    this.bias = this.affine ? new Parameter(shape) : null;
+    this.running_mean = new Buffer(shape);
+    this.running_var = new Buffer(shape);
+    this.num_batches_tracked = new Buffer([], { dtype: 'i64', optional: true });
+  }
+
+  /** @param {Operand} x [n, numFeatures, h, w] */
+  forward(x) {
+    return F.batchNorm(x, this.running_mean, this.running_var, this.weight, this.bias, { eps: this.eps });
+  }
+
+  extraRepr() {
+    return `${this.numFeatures}, eps=${this.eps}${this.affine ? '' : ', affine=false'}`;
+  }
+}
+
+/** y = x weight^T + bias over the last axis. Weights: `weight` [outFeatures, inFeatures], `bias` [outFeatures]. */
+export class Linear extends Module {
+  /**
+   * @param {number} inFeatures
+   * @param {number} outFeatures
+   * @param {{ bias?: boolean } | boolean} [bias] true
+   */
+  constructor(inFeatures, outFeatures, bias) {
+    super();
+    const o = options('Linear', [bias], { bias: true });
+    this.inFeatures = integer('Linear: inFeatures', inFeatures, 1);
+    this.outFeatures = integer('Linear: outFeatures', outFeatures, 1);
+    this.weight = new Parameter([outFeatures, inFeatures]);
+    this.bias = boolean('Linear: bias', o.bias) ? new Parameter([outFeatures]) : null;
+  }
+
+  /** @param {Operand} x [..., inFeatures] */
+  forward(x) {
+    return F.linear(x, this.weight, this.bias);
+  }
+
+  extraRepr() {
+    return `inFeatures=${this.inFeatures}, outFeatures=${this.outFeatures}, bias=${this.bias !== null}`;
+  }
+}
+
+/** Normalises over the last axes: y = (x - mean) / sqrt(variance + eps) * weight + bias. Weights: `weight`, `bias` of the normalized shape. */
+export class LayerNorm extends Module {
+  /**
+   * @param {number | number[]} normalizedShape
+   * @param {{ eps?: number, elementwiseAffine?: boolean, bias?: boolean } | number} [eps] Options, or PyTorch's order: eps (1e-5), elementwiseAffine (true), bias (true).
+   * @param {...any} rest
+   */
+  constructor(normalizedShape, eps, ...rest) {
+    super();
+    const o = options('LayerNorm', [eps, ...rest], { eps: 1e-5, elementwiseAffine: true, bias: true });
+    this.normalizedShape = sizes('LayerNorm: normalizedShape', [normalizedShape].flat(), 1);
+    if (!this.normalizedShape.length) throw badArgument('LayerNorm: normalizedShape', 'at least one size', normalizedShape);
+    this.eps = finite('LayerNorm: eps', o.eps);
+    const affine = boolean('LayerNorm: elementwiseAffine', o.elementwiseAffine);
+    this.weight = affine ? new Parameter(this.normalizedShape) : null;
+    this.bias = boolean('LayerNorm: bias', o.bias) && affine ? new Parameter(this.normalizedShape) : null;
+  }
+
+  /** @param {Operand} x [..., ...normalizedShape] */
+  forward(x) {
+    return F.layerNorm(x, this.normalizedShape, this.weight, this.bias, this.eps);
+  }
+
+  extraRepr() {
+    return `${show(this.normalizedShape)}, eps=${this.eps}${this.weight ? '' : ', elementwiseAffine=false'}`;
+  }
+}
+
+/** max(x, 0). */
+export class ReLU extends Module {
+  /** @param {{ inplace?: boolean } | boolean} [inplace] Accepted; the engine decides about memory by itself. */
+  constructor(inplace) {
+    super();
+    options('ReLU', [inplace], { inplace: false });
+  }
+
+  /** @param {Operand} x */
+  forward(x) {
+    return F.relu(x);
+  }
+}
+
+/** 1 / (1 + e^-x). */
+export class Sigmoid extends Module {
+  /** @param {Operand} x */
+  forward(x) {
+    return F.sigmoid(x);
+  }
+}
+
+/** exp(x - max) / sum along one axis. */
+export class Softmax extends Module {
+  /** @param {number | { dim: number }} dim Negative counts from the end. */
+  constructor(dim) {
+    super();
+    this.dim = integer('Softmax: dim', options('Softmax', [dim], { dim: /** @type {unknown} */ (undefined) }).dim);
+  }
+
+  /** @param {Operand} x */
+  forward(x) {
+    return F.softmax(x, this.dim);
+  }
+
+  extraRepr() {
+    return `dim=${this.dim}`;
+  }
+}
+
+/** Mean of each window of [n, c, h, w]. */
+export class AvgPool2d extends Module {
+  /**
+   * @param {Pair} kernelSize
+   * @param {{ stride?: Pair | null, padding?: Pair, ceilMode?: boolean, countIncludePad?: boolean, divisorOverride?: number | null } | Pair | null} [stride]
+   *   Options, or PyTorch's order: stride (the kernel), padding (0), ceilMode (false), countIncludePad (true), divisorOverride (the window's size).
+   * @param {...any} rest
+   */
+  constructor(kernelSize, stride, ...rest) {
+    super();
+    this.kernelSize = pair('AvgPool2d: kernelSize', kernelSize, 1);
+    this.options = options('AvgPool2d', [stride, ...rest], { stride: /** @type {any} */ (null), padding: /** @type {any} */ (0), ceilMode: false, countIncludePad: true, divisorOverride: /** @type {number | null} */ (null) });
+    this.options.stride = pair('AvgPool2d: stride', this.options.stride ?? this.kernelSize, 1);
+  }
+
+  /** @param {Operand} x */
+  forward(x) {
+    return F.avgPool2d(x, this.kernelSize, this.options);
+  }
+
+  extraRepr() {
+    return `kernelSize=${show(this.kernelSize)}, stride=${show(this.options.stride)}, padding=${show(this.options.padding)}`;
+  }
+}
+
+/** Largest element of each window of [n, c, h, w]. */
+export class MaxPool2d extends Module {
+  /**
+   * @param {Pair} kernelSize
+   * @param {{ stride?: Pair | null, padding?: Pair, dilation?: Pair, returnIndices?: false, ceilMode?: boolean } | Pair | null} [stride]
+   *   Options, or PyTorch's order: stride (the kernel), padding (0), dilation (1), returnIndices (must be false), ceilMode (false).
+   * @param {...any} rest
+   */
+  constructor(kernelSize, stride, ...rest) {
+    super();
+    this.kernelSize = pair('MaxPool2d: kernelSize', kernelSize, 1);
+    const { returnIndices, ...o } = options('MaxPool2d', [stride, ...rest], { stride: /** @type {any} */ (null), padding: /** @type {any} */ (0), dilation: /** @type {any} */ (1), returnIndices: false, ceilMode: false });
+    if (returnIndices !== false) throw badArgument('MaxPool2d: returnIndices', 'false', returnIndices);
+    this.options = { ...o, stride: pair('MaxPool2d: stride', o.stride ?? this.kernelSize, 1) };
+  }
+
+  /** @param {Operand} x */
+  forward(x) {
+    return F.maxPool2d(x, this.kernelSize, this.options);
+  }
+
+  extraRepr() {
+    return `kernelSize=${show(this.kernelSize)}, stride=${show(this.options.stride)}, padding=${show(this.options.padding)}`;
+  }
+}
+
+/** Mean over a fixed number of windows that cover the image, whatever its size. */
+export class AdaptiveAvgPool2d extends Module {
+  /** @param {number | [number | null, number | null]} outputSize null keeps the input's size. */
+  constructor(outputSize) {
+    super();
+    this.outputSize = outputSize;
+    const both = Array.isArray(outputSize) ? outputSize : [outputSize];
+    for (const size of both) if (size !== null) integer('AdaptiveAvgPool2d: outputSize', size, 1);
+    if (Array.isArray(outputSize) && outputSize.length !== 2) throw badArgument('AdaptiveAvgPool2d: outputSize', 'an integer or [height, width]', outputSize);
+  }
+
+  /** @param {Operand} x */
+  forward(x) {
+    return F.adaptiveAvgPool2d(x, this.outputSize);
+  }
+
+  extraRepr() {
+    return `outputSize=${show(this.outputSize)}`;
+  }
+}
+
+/** Axes startDim (1) to endDim (-1) as one. */
+export class Flatten extends Module {
+  /** @param {number | { startDim?: number, endDim?: number }} [startDim] @param {number} [endDim] */
+  constructor(startDim, endDim) {
+    super();
+    const o = options('Flatten', [startDim, endDim], { startDim: 1, endDim: -1 });
+    this.startDim = integer('Flatten: startDim', o.startDim);
+    this.endDim = integer('Flatten: endDim', o.endDim);
+  }
+
+  /** @param {Operand} x */
+  forward(x) {
+    return F.flatten(x, this.startDim, this.endDim);
+  }
+
+  extraRepr() {
+    return `startDim=${this.startDim}, endDim=${this.endDim}`;
+  }
+}
+
+/** Its input. Takes any arguments, as PyTorch's does. */
+export class Identity extends Module {
+  /** @param {...any} _arguments */
+  // eslint-disable-next-line no-unused-vars
+  constructor(..._arguments) {
+    super();
+  }
+
+  /** @param {Operand} x */
+  forward(x) {
+    return x;
+  }
+}
+
+/** Its input: there is no dropout outside training. */
+export class Dropout extends Module {
+  /** @param {number | { p?: number, inplace?: boolean }} [p] @param {boolean} [inplace] */
+  constructor(p, inplace) {
+    super();
+    this.p = finite('Dropout: p', options('Dropout', [p, inplace], { p: 0.5, inplace: false }).p);
+    if (this.p < 0 || this.p > 1) throw badArgument('Dropout: p', 'a probability from 0 to 1', this.p);
+  }
+
+  /** @param {Operand} x */
+  forward(x) {
+    return x;
+  }
+
+  extraRepr() {
+    return `p=${this.p}`;
+  }
+}

@@ -1,0 +1,239 @@
+/**
+ * A model in a worker. `RemoteRunner` is the page's side and has a Runner's asynchronous methods; `serve` is the worker's side, a Runner
+ * that answers messages. A request is { id, method, args }, an answer { id, result } or { id, error }; { id, abort } stops a request.
+ */
+import { LamellaError } from '../js/errors.js';
+import { createEngine } from './engine.js';
+import { Runner } from './runner.js';
+
+/** @typedef {import('./runner.js').Answer} Answer */
+/** @typedef {import('./runner.js').Compiled} Compiled */
+/** @typedef {import('./runner.js').MemoryUse} MemoryUse */
+/** @typedef {import('./runner.js').Numbers} Numbers */
+/** @typedef {import('../js/trace.js').CallArgument} CallArgument */
+/** @typedef {{ id: number, method: string, args: any[] } | { id: number, abort: true }} Request */
+/** @typedef {{ id: number, result?: any, error?: SentError }} Reply */
+/** @typedef {{ name: string, message: string, code?: string, path?: string }} SentError */
+/**
+ * What a Worker and a worker's own scope have in common, in browsers and in Node.
+ * @typedef {object} Port
+ * @property {(message: any, transfer?: any[]) => void} postMessage
+ */
+
+// ---- the worker's side --------------------------------------------------------------------------------------------
+
+/**
+ * @param {Port} port
+ * @returns {(request: Request) => Promise<void>} What to call with each message.
+ */
+export function serve(port) {
+  /** @type {Runner | null} */
+  let runner = null;
+  /** Requests that can be stopped. @type {Map<number, AbortController>} */
+  const running = new Map();
+
+  /** @type {Record<string, (...args: any[]) => Promise<any>>} */
+  const methods = {
+    async start(engineOptions) {
+      runner = new Runner(await createEngine(engineOptions));
+    },
+    async forward(inputs, { abortable, profile }, id) {
+      const controller = abortable ? new AbortController() : null;
+      if (controller) running.set(id, controller);
+      try {
+        return await /** @type {Runner} */ (runner).forward(inputs, { signal: controller?.signal, profile });
+      } finally {
+        running.delete(id);
+      }
+    },
+  };
+  return async (request) => {
+    const { id } = request;
+    if ('abort' in request) {
+      running.get(id)?.abort();
+      return;
+    }
+    try {
+      const method = methods[request.method] ?? (/** @type {any} */ (runner))[request.method].bind(runner);
+      const result = await method(...request.args, id);
+      port.postMessage({ id, result }, result?.outputs?.map((/** @type {Numbers} */ output) => output.data.buffer) ?? []);
+    } catch (error) {
+      const { name, message, code, path } = /** @type {any} */ (error);
+      port.postMessage({ id, error: { name, message, code, path } });
+    }
+  };
+}
+
+// ---- the page's side ----------------------------------------------------------------------------------------------
+
+/** A Runner that lives in a worker of its own. */
+export class RemoteRunner {
+  /**
+   * @param {string} source The worker's program.
+   * @param {object} engineOptions For createEngine in the worker.
+   * @returns {Promise<RemoteRunner>}
+   */
+  static async start(source, engineOptions) {
+    const remote = new RemoteRunner(await startWorker(source));
+    try {
+      await remote.request('start', [engineOptions]);
+    } catch (error) {
+      remote.dispose();
+      throw error;
+    }
+    return remote;
+  }
+
+  /** @param {StartedWorker} worker */
+  constructor(worker) {
+    this.worker = worker;
+    this.next = 0;
+    /** @type {Map<number, { resolve: (result: any) => void, reject: (error: unknown) => void }>} */
+    this.waiting = new Map();
+    /** @type {MemoryUse} */
+    this.bytes = { weights: 0, activations: 0 };
+    worker.listen((reply) => this.settle(reply), (error) => this.fail(error));
+  }
+
+  /**
+   * @param {string} method
+   * @param {any[]} args
+   * @param {{ transfer?: Transferable[], signal?: AbortSignal | null }} [options]
+   * @returns {Promise<any>}
+   */
+  request(method, args, { transfer = [], signal = null } = {}) {
+    const id = this.next++;
+    const abort = () => this.worker.post({ id, abort: true });
+    signal?.addEventListener('abort', abort, { once: true });
+    const answer = new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      this.worker.keepAlive(true);
+      this.worker.post({ id, method, args }, transfer);
+    });
+    return answer.finally(() => signal?.removeEventListener('abort', abort));
+  }
+
+  /** @param {Reply} reply */
+  settle({ id, result, error }) {
+    const waiting = this.waiting.get(id);
+    this.waiting.delete(id);
+    this.worker.keepAlive(this.waiting.size > 0);
+    if (error) waiting?.reject(received(error));
+    else waiting?.resolve(result);
+  }
+
+  /** The worker is gone. @param {unknown} error */
+  fail(error) {
+    const waiting = [...this.waiting.values()];
+    this.waiting.clear();
+    for (const { reject } of waiting) reject(error);
+  }
+
+  /** @param {[string, readonly CallArgument[]][]} calls */
+  replay(calls) {
+    return this.request('replay', [calls]);
+  }
+
+  /** @returns {Promise<Compiled>} */
+  async compile() {
+    const compiled = await this.request('compile', []);
+    this.bytes = compiled.bytes;
+    return compiled;
+  }
+
+  /**
+   * @param {number} weight
+   * @param {number} type
+   * @param {Uint8Array} data
+   * @param {number} first
+   * @param {number} rows
+   */
+  load(weight, type, data, first, rows) {
+    const copy = data.slice();   // the caller goes on using its buffer
+    return this.request('load', [weight, type, copy, first, rows], { transfer: [copy.buffer] });
+  }
+
+  async loaded() {
+    this.bytes = await this.request('loaded', []);
+    return this.bytes;
+  }
+
+  /**
+   * @param {Numbers[]} inputs
+   * @param {{ signal?: AbortSignal | null, profile?: boolean }} [options]
+   * @returns {Promise<Answer>}
+   */
+  async forward(inputs, { signal = null, profile = false } = {}) {
+    try {
+      const answer = await this.request('forward', [inputs, { abortable: signal !== null, profile }], { signal });
+      this.bytes = answer.bytes;
+      return answer;
+    } catch (error) {
+      if (signal?.aborted && !(error instanceof LamellaError)) throw signal.reason;
+      throw error;
+    }
+  }
+
+  /** Ends the worker, and with it everything it holds. */
+  dispose() {
+    this.worker.end();
+    this.fail(new LamellaError('disposed', 'the model was disposed'));
+  }
+}
+
+/**
+ * @param {SentError} error
+ * @returns {Error}
+ */
+function received({ name, message, code, path }) {
+  if (name === 'LamellaError') return new LamellaError(/** @type {string} */ (code), message, { path });
+  return Object.assign(new Error(message), { name });
+}
+
+/**
+ * @typedef {object} StartedWorker
+ * @property {(message: any, transfer?: any[]) => void} post
+ * @property {(reply: (message: any) => void, fail: (error: unknown) => void) => void} listen
+ * @property {(busy: boolean) => void} keepAlive Node exits when no worker is busy.
+ * @property {() => void} end
+ */
+
+/**
+ * A worker from its source text, so that no bundler and no server has to know of a file.
+ * @param {string} source
+ * @returns {Promise<StartedWorker>}
+ */
+async function startWorker(source) {
+  const failed = (/** @type {unknown} */ cause) => new LamellaError('worker', `the worker failed: ${/** @type {any} */ (cause)?.message ?? 'it could not be started (a content security policy must allow worker-src blob:)'}`, { cause });
+  if (typeof Worker === 'undefined') {
+    const { Worker: NodeWorker } = await import('node:worker_threads');
+    const worker = new NodeWorker(source, { eval: true });
+    return {
+      post: (message, transfer) => worker.postMessage(message, transfer),
+      listen(reply, fail) {
+        worker.on('message', reply);
+        worker.on('error', (error) => fail(failed(error)));
+      },
+      keepAlive: (busy) => (busy ? worker.ref() : worker.unref()),
+      end: () => { worker.terminate(); },
+    };
+  }
+  const url = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
+  const worker = new Worker(url, { name: 'lamella' });
+  return {
+    post: (message, transfer = []) => worker.postMessage(message, transfer),
+    listen(reply, fail) {
+      worker.onmessage = (event) => {
+        URL.revokeObjectURL(url);
+        reply(event.data);
+      };
+      worker.onerror = (event) => fail(failed(event));
+      worker.onmessageerror = (event) => fail(failed(event));
+    },
+    keepAlive() {},
+    end: () => {
+      URL.revokeObjectURL(url);
+      worker.terminate();
+    },
+  };
+}
