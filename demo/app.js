@@ -49,8 +49,8 @@ async function loadModel() {
 function showAccuracy(metrics) {
   const [name, figures] = Object.entries(metrics?.zero_shot ?? {})[0] ?? [];
   if (!figures) return;
-  $('accuracy').textContent = `Of ${figures.pictures.toLocaleString('en')} pictures of a set that it never saw in training (${name}), the model puts the right ` +
-    `label first for ${figures.top1.toFixed(1)} % and among the first five for ${figures.top5.toFixed(1)} %.`;
+  $('accuracy').textContent = `Of ${figures.pictures.toLocaleString('en')} pictures of a set that it never saw in training (${name.replace(' ', ', on ')}), the model puts the right ` +
+    `label first for ${figures.top1.toFixed(1)}\u00a0% and among the first five for ${figures.top5.toFixed(1)}\u00a0%.`;
   $('accuracy').hidden = false;
 }
 

@@ -14,7 +14,7 @@ export function formatTime(milliseconds) {
 
 /** @param {number} fraction 0 to 1 @returns {string} `'87.1 %'`, `'< 0.1 %'` */
 export function formatPercent(fraction) {
-  return fraction < 0.0005 ? '< 0.1 %' : `${(100 * fraction).toFixed(1)} %`;
+  return fraction < 0.0005 ? '<\u00a00.1\u00a0%' : `${(100 * fraction).toFixed(1)}\u00a0%`;
 }
 
 /**
