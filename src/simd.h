@@ -20,6 +20,13 @@
 #define SIMD_INLINE static inline __attribute__((always_inline))
 #define SIMD_NOINLINE __attribute__((noinline))
 
+/* Whether simd_madd is one instruction: the relaxed build. */
+#ifdef LAM_RELAXED
+enum { SIMD_MADD_IS_FUSED = 1 };
+#else
+enum { SIMD_MADD_IS_FUSED = 0 };
+#endif
+
 /* a * b + c; one rounding or two, as the machine has it. */
 SIMD_INLINE v128_t simd_madd(v128_t a, v128_t b, v128_t c) {
 #ifdef LAM_RELAXED

@@ -5,7 +5,7 @@
 #include "transpose.h"
 
 /* A block of rows is read once per panel: it should stay in the second cache level beside the panel. */
-enum { BLOCK_FLOATS = 64 * 1024, MATRIX_TILES = 32 };
+enum { BLOCK_FLOATS = 128 * 1024, MATRIX_TILES = 32 };
 
 static size_t panel_floats(size_t k_total) { return (k_total + 1) * GEMM_NR; }
 
@@ -60,12 +60,16 @@ typedef struct gemm_job {
     int relu;
 } gemm_job;
 
-static void store_columns(float *c, v128_t v, size_t n) {
-    if (n >= 4) simd_store(c, v);
-    else simd_store_part(c, v, n);
+/* The columns of a tile [mr, columns] that there are: the last n of a matrix. */
+static SIMD_NOINLINE void store_some_columns(const gemm_job *job, float *c, const float *add, const float *sums, size_t mr, size_t columns,
+                                             size_t n) {
+    for (size_t r = 0; r < mr; r++, c += job->c_stride, sums += columns) {
+        for (size_t j = 0; j < n; j++) {
+            float sum = add ? sums[j] + add[r * job->add_stride + j] : sums[j];
+            c[j] = job->relu && sum < 0 ? 0 : sum;
+        }
+    }
 }
-
-static v128_t load_columns(const float *p, size_t n) { return n >= 4 ? simd_load(p) : simd_load_part(p, n); }
 
 /* mr rows by `vectors` vectors of four columns, all in registers; both are constants where this is inlined. Vectors 2p and 2p + 1
  * belong to panel p. Columns past n are computed (the panel holds zeros there) and not stored. */
@@ -91,13 +95,26 @@ SIMD_INLINE void tile(size_t mr, size_t vectors, const gemm_job *job, float *c, 
             }
         }
     }
-    for (size_t r = 0; r < mr; r++) {
-        for (size_t v = 0; v < vectors && v * 4 < n; v++) {
-            v128_t sum = acc[r][v];
-            if (add) sum = wasm_f32x4_add(sum, load_columns(add + r * job->add_stride + v * 4, n - v * 4));
-            if (job->relu) sum = simd_max(sum, simd_zero());
-            store_columns(c + r * job->c_stride + v * 4, sum, n - v * 4);
+    if (n < vectors * 4) {
+        float sums[GEMM_MR * 8 * 4];
+        for (size_t r = 0; r < mr; r++) {
+            for (size_t v = 0; v < vectors; v++) simd_store(sums + (r * vectors + v) * 4, acc[r][v]);
         }
+        store_some_columns(job, c, add, sums, mr, vectors * 4, n);
+        return;
+    }
+    if (add) {
+        for (size_t r = 0; r < mr; r++, add += job->add_stride) {
+            for (size_t v = 0; v < vectors; v++) acc[r][v] = wasm_f32x4_add(acc[r][v], simd_load(add + v * 4));
+        }
+    }
+    if (job->relu) {
+        for (size_t r = 0; r < mr; r++) {
+            for (size_t v = 0; v < vectors; v++) acc[r][v] = simd_max(acc[r][v], simd_zero());
+        }
+    }
+    for (size_t r = 0; r < mr; r++, c += job->c_stride) {
+        for (size_t v = 0; v < vectors; v++) simd_store(c + v * 4, acc[r][v]);
     }
 }
 
@@ -106,8 +123,19 @@ SIMD_INLINE void tile(size_t mr, size_t vectors, const gemm_job *job, float *c, 
                                                     const float *panel, size_t n) { \
         tile(mr, vectors, job, c, add, rows, panel, n); \
     }
-TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2)
 TILE(1, 8) TILE(2, 4)
+
+/* 12 sums, 2 columns and 1 row value are all the registers V8 has on x64. Without a fused multiply-add the product needs
+ * another one and the sums spill (28 in place of 43 GFLOP/s), so there a tile is done in halves. */
+static SIMD_NOINLINE void tile_6x2(const gemm_job *job, float *c, const float *add, const float *const *rows, const float *panel, size_t n) {
+    if (SIMD_MADD_IS_FUSED) {
+        tile(6, 2, job, c, add, rows, panel, n);
+        return;
+    }
+    tile_3x2(job, c, add, rows, panel, n);
+    tile_3x2(job, c + 3 * job->c_stride, add ? add + 3 * job->add_stride : NULL, rows + 3, panel, n);
+}
 
 typedef void tile_function(const gemm_job *, float *, const float *, const float *const *, const float *, size_t);
 static tile_function *const tile_of_rows[GEMM_MR + 1] = {0, tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2};
