@@ -1,0 +1,113 @@
+#include "check.h"
+#include "kernels/winograd.h"
+#include "reference.h"
+
+typedef struct image_case {
+    winograd_conv conv;
+    int bias, add, in_place, scaled, whole;
+    lam_activation activation;
+} image_case;
+
+static void reference(float *y, const float *x, const float *weight, const float *bias, const float *add, const image_case *test) {
+    const winograd_conv *v = &test->conv;
+    reference_conv one = {v->h, v->w, v->c, v->out_h, v->out_w, v->n, 3, 3, 1, 1, v->pad_h, v->pad_w, 1, 1};
+    for (size_t i = 0; i < v->batch; i++) {
+        size_t to = i * v->out_h * v->out_w * v->y_stride;
+        reference_conv2d(y + to, v->y_stride, x + i * v->h * v->w * v->x_stride, v->x_stride, weight, bias, add ? add + to : NULL, &one, test->activation);
+    }
+}
+
+static void pack(float *packed, float *weight, float *bias, const image_case *test) {
+    const winograd_conv *v = &test->conv;
+    size_t n0 = v->n;
+    while (n0) {                                                     /* chunks from the end, of any size */
+        size_t columns = check_size(1, n0);
+        n0 -= columns;
+        winograd_pack_f32(packed, v->tile, v->c, v->n, n0, columns, weight + n0 * v->c * 9);
+    }
+    winograd_pack_bias(packed, v->tile, v->c, v->n, test->bias ? bias : NULL);
+    for (size_t j = 0; j < v->n && !test->bias; j++) bias[j] = 0;
+    if (!test->scaled) return;
+    float *scale = check_floats(v->n), *shift = check_floats(v->n);
+    winograd_scale_columns(packed, v->tile, v->c, v->n, scale, shift);
+    for (size_t j = 0; j < v->n; j++) {
+        bias[j] = bias[j] * scale[j] + shift[j];
+        for (size_t i = 0; i < v->c * 9; i++) weight[j * v->c * 9 + i] *= scale[j];
+    }
+    check_free(scale); check_free(shift);
+}
+
+/* Returns the error relative to the largest result. */
+static void one(const image_case *test) {
+    const winograd_conv *v = &test->conv;
+    size_t pixels = v->batch * v->out_h * v->out_w, floats = pixels ? (pixels - 1) * v->y_stride + v->n : 0;
+    float *x = check_floats((v->batch * v->h * v->w - 1) * v->x_stride + v->c), *weight = check_floats(v->n * v->c * 9), *bias = check_floats(v->n);
+    float *y = check_floats(floats), *expected = check_floats(floats), *add = check_floats(floats);
+    float *packed = check_floats(winograd_packed_floats(v->tile, v->c, v->n)), *scratch = check_floats(winograd_scratch_floats(v));
+    for (size_t i = 0; i < v->n * v->c * 9; i++) weight[i] /= 3 * sqrtf((float)v->c);
+    float *to = test->in_place ? add : y;
+    pack(packed, weight, bias, test);
+    memcpy(expected, to, floats * sizeof *y);
+    reference(expected, x, weight, bias, test->add ? add : NULL, test);
+
+    const gemm_epilogue epilogue = {test->add ? add : NULL, v->y_stride, test->activation};
+    for (size_t block = 0, blocks = winograd_blocks(v); block < blocks;) {
+        size_t here = test->whole ? blocks : check_size(1, blocks - block);
+        winograd_f32(to, x, packed, v, block, here, test->add || test->activation ? &epilogue : NULL, scratch);
+        block += here;
+    }
+    if (!check_close(to, expected, floats, v->tile == 4 ? 6e-6 : 3e-6, "winograd")) {
+        printf("    tile %d batch %zu %zux%zux%zu -> %zux%zux%zu pad %zux%zu strides %zu %zu add %d activation %d\n", v->tile, v->batch, v->h, v->w, v->c,
+               v->out_h, v->out_w, v->n, v->pad_h, v->pad_w, v->x_stride, v->y_stride, test->add, test->activation);
+    }
+    check_free(x); check_free(weight); check_free(bias); check_free(y); check_free(expected); check_free(add); check_free(packed); check_free(scratch);
+}
+
+static image_case random_case(size_t most) {
+    image_case t = {.conv = {.tile = check_size(0, 1) ? 2 : 4, .batch = check_size(1, 3), .h = check_size(1, most), .w = check_size(1, most),
+                             .c = check_size(1, 40), .n = check_size(1, 40), .pad_h = check_size(0, 2), .pad_w = check_size(0, 2)},
+                    .bias = (int)check_size(0, 1), .add = (int)check_size(0, 1), .scaled = (int)check_size(0, 1), .whole = (int)check_size(0, 1),
+                    .activation = (lam_activation)check_size(0, LAM_ACTIVATIONS - 1)};
+    winograd_conv *v = &t.conv;
+    if (v->h + 2 * v->pad_h < 3) v->h = 3;
+    if (v->w + 2 * v->pad_w < 3) v->w = 3;
+    v->out_h = v->h + 2 * v->pad_h - 2;
+    v->out_w = v->w + 2 * v->pad_w - 2;
+    v->x_stride = v->c + check_size(0, 3);
+    v->y_stride = v->n + check_size(0, 3);
+    t.in_place = t.add && check_size(0, 1);
+    return t;
+}
+
+/* The error against that of the direct form, on sizes of a real network, values as after a ReLU. */
+static void accuracy(int tile) {
+    image_case t = {.conv = {.tile = tile, .batch = 1, .h = 14, .w = 14, .c = 256, .n = 16, .out_h = 14, .out_w = 14, .pad_h = 1, .pad_w = 1,
+                             .x_stride = 256, .y_stride = 16}, .whole = 1};
+    const winograd_conv *v = &t.conv;
+    float *x = check_floats(14 * 14 * 256), *weight = check_floats(16 * 256 * 9), *bias = check_floats(16);
+    float *y = check_floats(14 * 14 * 16), *expected = check_floats(14 * 14 * 16);
+    float *packed = check_floats(winograd_packed_floats(tile, 256, 16)), *scratch = check_floats(winograd_scratch_floats(v));
+    for (size_t i = 0; i < 14 * 14 * 256; i++) x[i] = x[i] > 0 ? x[i] : 0;
+    pack(packed, weight, bias, &t);
+    reference(expected, x, weight, bias, NULL, &t);
+    winograd_f32(y, x, packed, v, 0, winograd_blocks(v), NULL, scratch);
+    double error = 0, size = 0;
+    for (size_t i = 0; i < 14 * 14 * 16; i++) {
+        error += pow((double)y[i] - expected[i], 2);
+        size += pow(expected[i], 2);
+    }
+    printf("  F(%dx%d, 3x3), 256 channels: relative RMS error %.2e\n", tile, tile, sqrt(error / size));
+    CHECK(sqrt(error / size) < 2e-6, "relative RMS error %.2e", sqrt(error / size));
+    check_free(x); check_free(weight); check_free(bias); check_free(y); check_free(expected); check_free(packed); check_free(scratch);
+}
+
+int main(int argc, char **argv) {
+    check_start(argc, argv);
+    for (int i = 0; i < 250; i++) {
+        image_case t = random_case(i % 5 ? 14 : 40);
+        one(&t);
+    }
+    accuracy(2);
+    accuracy(4);
+    return check_end("winograd");
+}
