@@ -4,9 +4,10 @@ import { createEngine } from '../web/engine.js';
 /**
  * Which engine to use.
  * @typedef {object} EngineOptions
- * @property {string | URL | Response | BufferSource | WebAssembly.Module} [wasm] The engine's file, where the package's own copy is not wanted.
- * @property {'simd' | 'relaxed' | 'simd-threads' | 'relaxed-threads'} [build] Defaults to the best that runs here.
- * @property {number} [threads] Threads that share the work, the caller's included; more than one needs a page that is cross-origin isolated.
+ * @property {import('../web/wasm.js').WasmSource} [wasm] The engine's file, where the package's own copy is not wanted.
+ * @property {import('../web/wasm.js').BuildName} [build] Defaults to the best that runs here.
+ * @property {number} [threads] Threads that share the work, the caller's included; more than one needs a page that is cross-origin isolated. Defaults to the
+ *   cores, at most 4, where threads are possible.
  */
 
 /** Engines by their options; an engine is made once and serves every model. @type {Map<string, Promise<Engine>>} */
@@ -21,7 +22,7 @@ let defaults = {};
  * engine is ready before the first model.
  * @param {EngineOptions} [options]
  * @returns {Promise<{ build: string, threads: number }>} What is in use.
- * @throws {import('./errors.js').LamellaError} 'unsupported' where there is no WebAssembly SIMD.
+ * @throws {import('./errors.js').LamellaError} 'no-simd' where there is no WebAssembly SIMD; 'unsupported' for a build that does not run here; see web/engine.js.
  */
 export async function init(options = {}) {
   const { build, threads } = await sharedEngine(options);

@@ -26,6 +26,8 @@ import * as safetensors from './weights/safetensors.js';
 const TYPES = ['F32', 'F16', 'BF16', 'F64', 'I64', 'I32', 'I16', 'I8', 'U8', 'BOOL'];
 /** Bytes that go to the engine at once. */
 const PIECE = 1 << 20;
+/** Bytes of the largest memory there is. */
+const ADDRESSABLE = 2 ** 32;
 
 /**
  * Anything that holds weights, as a reader.
@@ -154,6 +156,24 @@ function keysError(module, prefix, { missing, unexpected, misshapen }) {
 }
 
 /**
+ * Makes room for the weights, or says how much is wanted.
+ * @param {import('./model.js').AnyRunner} runner
+ * @param {Trace} trace
+ */
+async function compileGraph(runner, trace) {
+  const elements = [...trace.used.values()].reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+  const wanted = `the weights need ${elements * 4} bytes as f32`;
+  // Beyond what addresses can count the engine would count wrong.
+  if (elements * 4 >= ADDRESSABLE) throw new LamellaError('memory', `out of memory: ${wanted}, more than a WebAssembly memory can hold`);
+  try {
+    return await runner.compile();
+  } catch (error) {
+    if (!(error instanceof LamellaError) || error.code !== 'memory') throw error;
+    throw new LamellaError('memory', `${error.message}; ${wanted} in all`, { path: error.path, cause: error });
+  }
+}
+
+/**
  * Compiles the graph and fills its weights.
  * @param {import('./model.js').AnyRunner} runner
  * @param {Trace} trace
@@ -162,7 +182,7 @@ function keysError(module, prefix, { missing, unexpected, misshapen }) {
  * @param {{ onProgress?: (progress: Progress) => void, signal: AbortSignal | null }} options
  */
 export async function loadWeights(runner, trace, weights, wanted, { onProgress, signal }) {
-  const compiled = await runner.compile();
+  const compiled = await compileGraph(runner, trace);
   const numbers = new Map(compiled.weights.map((name, i) => [name, i]));
   const number = (/** @type {string} */ name) => /** @type {number} */ (numbers.get(name));
   for (const [name, { data, shape }] of trace.constants) {

@@ -1,18 +1,8 @@
 /** The worker's program: bundled into one text by web/build.mjs, started by RemoteRunner. */
+import { nodeModule } from './features.js';
 import { serve } from './worker.js';
 
-/** @param {import('./worker.js').Port} port */
-function listen(port) {
-  const answer = serve(port);
-  return answer;
-}
-
-if (typeof self !== 'undefined' && typeof self.postMessage === 'function') {
-  const answer = listen(/** @type {any} */ (self));
-  self.onmessage = (event) => answer(event.data);
-} else {
-  import('node:worker_threads').then(({ parentPort }) => {
-    const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort);
-    port.on('message', listen(/** @type {any} */ (port)));
-  });
-}
+const port = nodeModule('node:worker_threads')?.parentPort ?? self;
+const answer = serve(port);
+if (port.on) port.on('message', answer);
+else port.onmessage = (/** @type {MessageEvent} */ event) => answer(event.data);

@@ -90,7 +90,7 @@ export class Runner {
       const piece = pieces[i];
       if (!piece) return /** @type {number} */ (arg);
       const start = at;
-      new Uint8Array(this.engine.memory.buffer, start, piece.byteLength).set(new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength));
+      this.engine.u8().set(new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength), start);
       at += roundUp(piece.byteLength);
       return start;
     });
@@ -106,7 +106,7 @@ export class Runner {
     if (bytes <= area.bytes) return;
     this.release(area);
     const wanted = Math.max(bytes, 1024);
-    area.at = this.engine.exports.lam_alloc(wanted);
+    area.at = this.engine.exports.lam_alloc(wanted) >>> 0;
     if (!area.at) throw new LamellaError('memory', `out of memory: ${wanted} bytes for ${what}`);
     area.bytes = wanted;
   }
@@ -149,7 +149,7 @@ export class Runner {
    */
   async load(weight, type, data, first, rows) {
     this.reserve(this.staging, data.byteLength, 'a chunk of weights');
-    new Uint8Array(this.engine.memory.buffer, this.staging.at, data.byteLength).set(data);
+    this.engine.u8().set(data, this.staging.at);
     if (this.engine.exports.lam_load(this.graph, weight, type, this.staging.at, first, rows) !== 0) throw this.error();
   }
 
@@ -181,7 +181,7 @@ export class Runner {
     const { exports } = this.engine;
     this.prepare(inputs.map((input) => input.shape));
     inputs.forEach(({ data }, i) => {
-      new Float32Array(this.engine.memory.buffer, exports.lam_session_input(this.session, i), data.length).set(data);
+      this.engine.f32().set(data, (exports.lam_session_input(this.session, i) >>> 0) / 4);
     });
     exports.lam_session_profile(this.session, Number(profile));
     if (signal) await this.runInSlices(signal);
@@ -225,13 +225,12 @@ export class Runner {
    * @returns {Numbers}
    */
   output(index) {
-    const { exports, memory } = this.engine;
+    const { exports } = this.engine;
     const rank = exports.lam_session_output_rank(this.session, index);
     const shape = Array.from({ length: rank }, (_, axis) => exports.lam_session_output_dim(this.session, index, axis));
     const size = shape.reduce((product, n) => product * n, 1);
-    const data = new Float32Array(size);
-    data.set(new Float32Array(memory.buffer, exports.lam_session_output(this.session, index), size));
-    return { data, shape };
+    const start = (exports.lam_session_output(this.session, index) >>> 0) / 4;
+    return { data: this.engine.f32().slice(start, start + size), shape };
   }
 
   /** @returns {LayerProfile[]} */

@@ -4,6 +4,7 @@
  */
 import { LamellaError } from '../js/errors.js';
 import { createEngine } from './engine.js';
+import { nodeModule } from './features.js';
 import { Runner } from './runner.js';
 
 /** @typedef {import('./runner.js').Answer} Answer */
@@ -74,7 +75,7 @@ export class RemoteRunner {
    * @returns {Promise<RemoteRunner>}
    */
   static async start(source, engineOptions) {
-    const remote = new RemoteRunner(await startWorker(source));
+    const remote = new RemoteRunner(startWorker(source));
     try {
       await remote.request('start', [engineOptions]);
     } catch (error) {
@@ -201,18 +202,18 @@ function received({ name, message, code, path }) {
 /**
  * A worker from its source text, so that no bundler and no server has to know of a file.
  * @param {string} source
- * @returns {Promise<StartedWorker>}
+ * @returns {StartedWorker}
  */
-async function startWorker(source) {
+function startWorker(source) {
   const failed = (/** @type {unknown} */ cause) => new LamellaError('worker', `the worker failed: ${/** @type {any} */ (cause)?.message ?? 'it could not be started (a content security policy must allow worker-src blob:)'}`, { cause });
-  if (typeof Worker === 'undefined') {
-    const { Worker: NodeWorker } = await import('node:worker_threads');
-    const worker = new NodeWorker(source, { eval: true });
+  const threads = nodeModule('node:worker_threads');
+  if (threads) {
+    const worker = new threads.Worker(source, { eval: true });
     return {
       post: (message, transfer) => worker.postMessage(message, transfer),
       listen(reply, fail) {
         worker.on('message', reply);
-        worker.on('error', (error) => fail(failed(error)));
+        worker.on('error', (/** @type {unknown} */ error) => fail(failed(error)));
       },
       keepAlive: (busy) => (busy ? worker.ref() : worker.unref()),
       end: () => { worker.terminate(); },

@@ -6,7 +6,7 @@ import { Sequential } from '../nn/containers.js';
 import { AvgPool2d, BatchNorm2d, Conv2d, ReLU } from '../nn/layers.js';
 import { Bottleneck } from '../nn/resnet.js';
 
-/** @typedef {import('../tensor.js').SymbolicTensor} SymbolicTensor */
+/** @import { SymbolicTensor } from '../tensor.js' */
 /**
  * @typedef {object} ModifiedResNetOptions
  * @property {[number, number, number, number]} layers Blocks per stage; RN50: [3, 4, 6, 3].

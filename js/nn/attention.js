@@ -6,8 +6,7 @@ import { Module, Parameter } from '../module.js';
 import { Tensor } from '../tensor.js';
 import { LayerNorm, Linear } from './layers.js';
 
-/** @typedef {import('../tensor.js').SymbolicTensor} SymbolicTensor */
-/** @typedef {import('../tensor.js').Operand} Operand */
+/** @import { SymbolicTensor, Operand } from '../tensor.js' */
 
 /**
  * Multi-head attention: heads of softmax(q k^T / sqrt(d)) v over projections of query, key and value, joined and projected again.

@@ -4,8 +4,7 @@ import { Module, order } from '../module.js';
 
 /**
  * The name and module of each entry: modules in a row, or named ones as an object, a Map or [name, module] pairs (PyTorch's
- * OrderedDict). An object keeps its order but for whole numbers, which JavaScript puts first, in ascending order: such names come
- * after all others ('-1' is not a whole number, so `{ '-1': pool, 0: conv }` needs care) and are therefore sorted as numbers.
+ * OrderedDict).
  * @param {string} what
  * @param {unknown[]} given
  * @returns {[string, Module][]}
@@ -24,7 +23,7 @@ function entriesOf(what, given) {
 }
 
 /**
- * JavaScript lists whole numbers first and '-1' after them. Where all names are integers their order is by number.
+ * Of an object with the keys '-1', 0 and 1 JavaScript lists 0 and 1 first. Where all names are integers they count upwards instead.
  * @param {[string, unknown][]} entries
  * @returns {[string, unknown][]}
  */
@@ -35,11 +34,13 @@ function inOrder(entries) {
 
 /** Modules under names of their own, as attributes. */
 class Container extends Module {
+  /** The modules' names in order. */
+  [order] = /** @type {string[]} */ ([]);
+
   /** @param {string} what @param {unknown[]} given */
   constructor(what, given) {
     super();
     const entries = entriesOf(what, given);
-    /** The modules' names in order; not enumerable, so not an attribute. @type {string[]} */
     this[order] = entries.map(([name]) => name);
     for (const [name, module] of entries) /** @type {any} */ (this)[name] = module;
   }

@@ -6,8 +6,8 @@ import { badArgument, boolean, divides, finite, integer, options, pair, show, si
 import * as F from '../functional.js';
 import { Buffer, Module, Parameter } from '../module.js';
 
-/** @typedef {import('../functional.js').Pair} Pair */
-/** @typedef {import('../tensor.js').Operand} Operand */
+/** @import { Pair } from '../functional.js' */
+/** @import { Operand } from '../tensor.js' */
 /**
  * @typedef {object} Conv2dOptions
  * @property {Pair} [stride] 1

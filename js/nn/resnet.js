@@ -5,7 +5,7 @@ import { Module } from '../module.js';
 import { Sequential } from './containers.js';
 import { AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Identity, Linear, ReLU, Sigmoid } from './layers.js';
 
-/** @typedef {import('../tensor.js').SymbolicTensor} SymbolicTensor */
+/** @import { SymbolicTensor } from '../tensor.js' */
 
 /**
  * Squeeze and excitation: every channel of x [n, channel, h, w] times a factor from 0 to 1 that two small linear layers compute from
