@@ -180,7 +180,7 @@ static gemm_epilogue epilogue_at(const lam_run *r, size_t at, size_t stride) {
 enum { BLOCK_FLOATS = 64 * 1024, BLOCK_ROWS = 32 * GEMM_MR };
 
 static size_t most_rows(const group *s) {
-    size_t rows = BLOCK_FLOATS / (s->k * s->taps ? s->k * s->taps : 1);
+    size_t rows = BLOCK_FLOATS / (s->k && s->taps ? s->k * s->taps : 1);
     return rows > BLOCK_ROWS ? BLOCK_ROWS : rows < GEMM_MR ? GEMM_MR : rows;
 }
 

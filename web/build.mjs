@@ -1,0 +1,157 @@
+// src/, web/ and js/ -> dist/.  node web/build.mjs
+//   dist/wasm/BUILD.wasm   the four builds
+//   dist/wasm/BUILD.js     each as text (gzip, base64), for the default entry
+//   dist/wasm/id.js        hash of the sources, which the loader compares with lam_build_id()
+//   dist/host.js           the worker's program as text
+//   dist/lamella.js        all of js/ in one file, for CDNs; fetches the build it needs from dist/wasm/
+// Does at once what has not changed.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
+import { setupToolchain, toolchain } from './setup.mjs';
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const DIST = join(ROOT, 'dist');
+const BUILDS = ['simd', 'relaxed', 'simd-threads', 'relaxed-threads'];
+const IMPORTS = ['memory', ...readFileSync(join(ROOT, 'web/imports.txt'), 'utf8').split('\n').filter(Boolean)];
+
+/**
+ * Replaces a file at once, so that whoever reads it meanwhile has the old or the new one.
+ * @param {string} path
+ * @param {string | Uint8Array} content
+ */
+function write(path, content) {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(`${path}.${process.pid}`, content);
+  renameSync(`${path}.${process.pid}`, path);
+}
+
+/** A hash of all that the wasm files are made of. */
+function sourceId() {
+  const names = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter(name => /\.[ch]$/.test(name)).map(name => join('src', name));
+  const hash = createHash('sha256');
+  for (const name of ['CMakeLists.txt', 'web/emscripten.cmake', 'web/imports.txt', ...names.sort()]) {
+    hash.update(name).update(readFileSync(join(ROOT, name)));
+  }
+  return hash.digest('hex').slice(0, 12);
+}
+
+/** @param {string[]} command */
+function run(...command) {
+  const [program, args] = toolchain(command);
+  const done = spawnSync(program, args, { cwd: ROOT, encoding: 'utf8', maxBuffer: 1 << 28 });
+  if (done.status !== 0) throw new Error(`${command.join(' ')} failed\n${done.stdout ?? ''}${done.stderr ?? ''}${done.error?.message ?? ''}`);
+}
+
+/** @param {string} id */
+function buildWasm(id) {
+  setupToolchain();
+  process.chdir(ROOT);
+  const folder = 'build/wasm';
+  const configure = ['cmake', '-G', 'Ninja', '-S', '.', '-B', folder, `-DCMAKE_TOOLCHAIN_FILE=${ROOT}/web/emscripten.cmake`, `-DLAMELLA_BUILD_ID=${id}`];
+  if (toolchain(['cmake'])[0] === 'cmake') configure.splice(1, 2);   // one's own CMake chooses its generator
+  run(...configure);
+  run('cmake', '--build', folder, '--parallel');
+  for (const build of BUILDS) {
+    const bytes = readFileSync(join(ROOT, folder, `${build}.wasm`));
+    if (!build.startsWith('relaxed') || WebAssembly.validate(bytes)) checkImports(build, bytes);
+    write(join(DIST, 'wasm', `${build}.wasm`), bytes);
+    write(join(DIST, 'wasm', `${build}.js`), `export default '${gzipSync(bytes, { level: 9 }).toString('base64')}';\n`);
+  }
+  write(join(DIST, 'wasm/id.js'), `export default '${id}';\n`);
+}
+
+/**
+ * The loader supplies what imports.txt lists and nothing else.
+ * @param {string} build
+ * @param {Uint8Array} bytes
+ */
+function checkImports(build, bytes) {
+  const more = WebAssembly.Module.imports(new WebAssembly.Module(bytes)).map(({ name }) => name).filter(name => !IMPORTS.includes(name));
+  if (more.length) throw new Error(`${build}.wasm imports ${more.join(', ')}, which web/engine.js does not supply`);
+}
+
+/** The builds' texts stay files of their own, imported when needed. @type {import('esbuild').Plugin} */
+const buildsApart = {
+  name: 'builds-apart',
+  setup(esbuild) {
+    esbuild.onResolve({ filter: /dist\/(wasm\/(simd|relaxed)(-threads)?|host)\.js$/ }, ({ path }) => ({
+      path: path.replace(/^.*dist\//, './'), external: true,
+    }));
+  },
+};
+
+/** @param {string} entry */
+async function bundle(entry, /** @type {import('esbuild').Format} */ format) {
+  const esbuild = await import('esbuild');
+  const { outputFiles } = await esbuild.build({
+    entryPoints: [join(ROOT, entry)], bundle: true, minify: true, format, platform: 'neutral', target: 'es2022', write: false,
+    external: ['node:*', 'sharp'], plugins: [buildsApart], legalComments: 'none', logLevel: 'error',
+  });
+  return outputFiles[0].text;
+}
+
+async function bundleScripts() {
+  if (existsSync(join(ROOT, 'web/host-entry.js'))) {
+    write(join(DIST, 'host.js'), `export default ${JSON.stringify(await bundle('web/host-entry.js', 'iife'))};\n`);
+  }
+  if (existsSync(join(ROOT, 'js/index.js'))) write(join(DIST, 'lamella.js'), await bundle('js/index.js', 'esm'));
+}
+
+/** What a page fetches: the JavaScript and one build. */
+function printSizes() {
+  const files = ['lamella.js', ...BUILDS.flatMap(build => [`wasm/${build}.wasm`, `wasm/${build}.js`])];
+  console.log(`${'bytes'.padEnd(28)}${['raw', 'gzip', 'brotli'].map(name => name.padStart(9)).join('')}`);
+  for (const name of files.filter(file => existsSync(join(DIST, file)))) {
+    const bytes = readFileSync(join(DIST, name));
+    const sizes = [bytes.length, gzipSync(bytes).length, brotliCompressSync(bytes).length];
+    console.log(`dist/${name.padEnd(23)}${sizes.map(size => String(size).padStart(9)).join('')}`);
+  }
+}
+
+/**
+ * One build at a time in this checkout.
+ * @param {() => Promise<void>} work
+ */
+async function alone(work) {
+  const lock = join(ROOT, 'build/lock');
+  mkdirSync(dirname(lock), { recursive: true });
+  for (;;) {
+    try {
+      writeFileSync(lock, String(process.pid), { flag: 'wx' });
+      break;
+    } catch {
+      const holder = existsSync(lock) ? Number(readFileSync(lock, 'utf8')) : 0;
+      if (holder && !existsSync(`/proc/${holder}`) && existsSync('/proc')) rmSync(lock, { force: true });
+      else await new Promise(resolve => { setTimeout(resolve, 200); });
+    }
+  }
+  try {
+    await work();
+  } finally {
+    rmSync(lock, { force: true });
+  }
+}
+
+export async function build() {
+  await alone(async () => {
+    const id = sourceId();
+    const stamp = join(DIST, 'wasm/id.js');
+    const fresh = existsSync(stamp) && readFileSync(stamp, 'utf8').includes(`'${id}'`) && BUILDS.every(name => existsSync(join(DIST, 'wasm', `${name}.js`)));
+    if (!fresh) buildWasm(id);
+    await bundleScripts();
+  });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    await build();
+    printSizes();
+  } catch (error) {
+    console.error(`build (${relative(process.cwd(), fileURLToPath(import.meta.url))}): ${error instanceof Error ? error.message : error}`);
+    process.exitCode = 1;
+  }
+}
