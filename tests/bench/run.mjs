@@ -6,12 +6,12 @@
  * --browser runs them in Chromium instead of Node. --only keeps the contestants whose label contains a NAME.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { setupToolchain, toolchain } from '../../web/setup.mjs';
+import { newestNode } from '../newest-node/index.mjs';
 import { ProcessContestant } from './contestant.mjs';
 import { report } from './report.mjs';
 import { sizes } from './size.mjs';
@@ -39,14 +39,6 @@ const { values: options } = parseArgs({
 const rounds = Number(options.rounds ?? (options.quick ? 3 : 10));
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds: expected a positive integer, got ${options.rounds}`);
 
-/** Node 20 has no relaxed SIMD: of the Nodes in the root's node_modules and the one running, the newest. */
-function newestNode() {
-  const modules = join(root, 'node_modules');
-  const found = existsSync(modules) ? readdirSync(modules).map(name => join(modules, name, 'bin/node')).filter(existsSync) : [];
-  const major = path => Number(/^v(\d+)/.exec(execFileSync(path, ['--version'], { encoding: 'utf8' }))?.[1]);
-  return [process.execPath, ...found].reduce((best, path) => major(path) > major(best) ? path : best);
-}
-
 function installPeers() {
   if (existsSync(join(here, 'node_modules'))) return;
   console.log('Installing the peers (tests/bench/package.json) ...');
@@ -57,10 +49,8 @@ function compileRoof() {
   const source = join(here, 'roof.c');
   const wasm = join(output, 'roof.wasm');
   if (existsSync(wasm) && statSync(wasm).mtimeMs > statSync(source).mtimeMs) return wasm;
-  setupToolchain();
-  const [command, args] = toolchain(['emcc', '-O3', '-msimd128', '-mrelaxed-simd', '--no-entry', '-sSTANDALONE_WASM',
-    '-sINITIAL_MEMORY=192MB', source, '-o', wasm]);
-  execFileSync(command, args, { stdio: 'inherit' });
+  execFileSync(join(root, 'web/emcc'), ['-O3', '-msimd128', '-mrelaxed-simd', '--no-entry', '-sSTANDALONE_WASM', '-sINITIAL_MEMORY=192MB',
+    source, '-o', wasm], { stdio: 'inherit' });
   return wasm;
 }
 
@@ -70,7 +60,7 @@ function compileRoof() {
  */
 async function openPlace() {
   if (options.browser) return (await import('./browser.mjs')).openBrowser([TFJS, ORT]);
-  const node = newestNode();
+  const node = newestNode(); // Node 20 has no relaxed SIMD
   const version = `Node ${execFileSync(node, ['--version'], { encoding: 'utf8' }).trim()}`;
   return { version, contestant: (label, name, settings) => new ProcessContestant(label, name, settings, node) };
 }
@@ -124,6 +114,7 @@ async function measure(competing, roof) {
 mkdirSync(output, { recursive: true });
 installPeers();
 const wasm = readFileSync(compileRoof(), 'base64');
+const bytes = await sizes(root);
 const place = await openPlace();
 const competing = contestants(place.contestant);
 const roof = place.contestant('roof', 'roof', { wasm });
@@ -148,7 +139,7 @@ try {
     contestants: competing.map(({ label, threads, version }) => ({ label, threads, version })),
     errors,
     times,
-    sizes: await sizes(root),
+    sizes: bytes,
   });
   console.log(`\n${result.text}`);
   const file = options.json ?? join(output, `${result.json.date.replace(/[:.]/g, '-')}.json`);

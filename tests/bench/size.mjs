@@ -1,20 +1,30 @@
 /** What a page downloads: the package's JavaScript, bundled and minified, and one build of the engine. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { brotliCompressSync } from 'node:zlib';
 import { build } from 'esbuild';
 
+const BUILDS = ['simd', 'relaxed', 'simd-threads', 'relaxed-threads'];
+
 /**
- * Brotli bytes of the whole public interface and of each engine build as a bundler would emit them.
- * @param {string} root the package
+ * Brotli bytes, each file by itself as a server sends it.
+ * @param {string} root the package, built
+ * @returns {Promise<{ scripts: number, builds: { name: string, embedded: number, wasm: number }[], largest: string, wire: number }>}
+ *   scripts: every export of the package and its worker, without an engine; embedded: a build as the default entry carries it, in JavaScript;
+ *   wasm: the same as a file; wire: scripts and the largest embedded build.
  */
 export async function sizes(root) {
-  const entry = join(root, 'js/index.js');
-  if (!existsSync(entry)) return undefined;
   const { outputFiles } = await build({
-    entryPoints: [entry], bundle: true, minify: true, splitting: true, format: 'esm', platform: 'browser', target: 'es2022',
-    write: false, outdir: '/bundle', chunkNames: '[name]', external: ['node:*', 'sharp'],
+    entryPoints: [join(root, 'js/index.js')], bundle: true, minify: true, splitting: true, format: 'esm', platform: 'browser', target: 'es2022',
+    write: false, outdir: '/', chunkNames: '[name]', external: ['node:*', 'sharp'], legalComments: 'none',
   });
-  const parts = outputFiles.map(file => ({ name: file.path.replace('/bundle/', ''), bytes: brotliCompressSync(file.contents).length }));
-  return parts;
+  const compressed = new Map(outputFiles.map(file => [basename(file.path, '.js'), brotliCompressSync(file.contents).length]));
+  const builds = BUILDS.map(name => ({
+    name,
+    embedded: compressed.get(name),
+    wasm: brotliCompressSync(readFileSync(join(root, `dist/wasm/${name}.wasm`))).length,
+  }));
+  const scripts = [...compressed].filter(([name]) => !BUILDS.includes(name)).reduce((sum, [, bytes]) => sum + bytes, 0);
+  const largest = builds.reduce((a, b) => b.embedded > a.embedded ? b : a);
+  return { scripts, builds, largest: largest.name, wire: scripts + largest.embedded };
 }
