@@ -108,12 +108,13 @@ export class CheckpointPanel {
     this.unload();
     this.progress.start('reading the header');
     this.say('Loading the checkpoint.');
+    let weights = null;
     try {
-      const weights = await safetensors.open(source, { signal });
-      const { prefix, options } = inferResNet(new Map(weights.names.map(name => [name, weights.info(name).shape])));
       const started = performance.now();
+      weights = await safetensors.open(source, { signal });
+      const { prefix, options } = inferResNet(weights);
       const model = await compile(new models.ModifiedResNet(options), {
-        weights: weights.under(prefix), worker: true, signal, onProgress: progress => this.progress.update(progress),
+        weights, prefix, worker: true, signal, onProgress: progress => this.progress.update(progress),
       });
       if (signal.aborted) return model.dispose();
       this.model = model;
@@ -125,6 +126,7 @@ export class CheckpointPanel {
       if (isAbort(error)) this.say('Loading was cancelled.');
       else showError($('checkpoint-error'), error, { intro: 'The checkpoint could not be loaded.', retry: () => this.load(source) });
     } finally {
+      weights?.close();
       if (abort === this.abort) {
         this.abort = null;
         this.progress.end();

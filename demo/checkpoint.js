@@ -10,22 +10,23 @@ const HEAD_SIZE = 64;
 const REDUCTION = 32; // of the image's side, from the picture to the attention pool
 
 /**
- * @param {Map<string, number[]>} shapes tensor name to shape
+ * @param {{ keys: () => Iterable<string>, get: (name: string) => { shape: readonly number[] } | undefined }} tensors what `safetensors.open` gives
  * @returns {{ prefix: string, options: { layers: number[], outputDim: number, heads: number, imageSize: number, width: number, useSe: boolean, layerNorm: boolean } }}
  *   what `models.ModifiedResNet` and `compile` take
  * @throws {Error} when there is no such tower among the tensors
  */
-export function inferResNet(shapes) {
+export function inferResNet(tensors) {
   const anchor = 'attnpool.positional_embedding';
-  const name = [...shapes.keys()].find(key => key === anchor || key.endsWith(`.${anchor}`));
+  const names = new Set(tensors.keys());
+  const name = [...names].find(key => key === anchor || key.endsWith(`.${anchor}`));
   if (name === undefined) {
-    const [first] = shapes.keys();
-    throw new Error(`This is not a checkpoint of an open_clip ResNet: none of its ${shapes.size} tensors is called "${anchor}"` +
+    const [first] = names;
+    throw new Error(`This is not a checkpoint of an open_clip ResNet: none of its ${names.size} tensors is called "${anchor}"` +
       (first === undefined ? '.' : `; the first is "${first}".`));
   }
   const prefix = name.slice(0, -anchor.length);
   const shape = key => {
-    const found = shapes.get(prefix + key);
+    const found = tensors.get(prefix + key)?.shape;
     if (!found) throw new Error(`The checkpoint has "${name}" but not "${prefix}${key}", so its sizes cannot be told.`);
     return found;
   };
@@ -37,7 +38,7 @@ export function inferResNet(shapes) {
   }
   const blocks = stage => {
     let count = 0;
-    while (shapes.has(`${prefix}layer${stage}.${count}.conv1.weight`)) count++;
+    while (names.has(`${prefix}layer${stage}.${count}.conv1.weight`)) count++;
     return count;
   };
   return {
@@ -48,8 +49,8 @@ export function inferResNet(shapes) {
       heads: channels / HEAD_SIZE,
       imageSize: side * REDUCTION,
       width,
-      useSe: shapes.has(`${prefix}layer1.0.se.fc.0.weight`),
-      layerNorm: shapes.has(`${prefix}attnpool.ln.weight`),
+      useSe: names.has(`${prefix}layer1.0.se.fc.0.weight`),
+      layerNorm: names.has(`${prefix}attnpool.ln.weight`),
     },
   };
 }

@@ -57,22 +57,20 @@ export class Classifier {
    */
   static async load(folder, { worker = false, onProgress, signal } = {}) {
     const at = name => new URL(name, folder);
-    const source = name => (folder.protocol === 'file:' ? decodeURIComponent(at(name).pathname) : at(name).href);
     const [config, labels, weights, labelWeights] = await Promise.all([
       readJson(at('config.json'), signal),
       readJson(at('labels.json'), signal),
-      safetensors.open(source('model.safetensors'), { signal }),
-      safetensors.open(source('labels.safetensors'), { signal }),
+      safetensors.open(at('model.safetensors'), { signal }),
+      safetensors.open(at('labels.safetensors'), { signal }),
     ]);
     const { layers, width, heads, image_size: imageSize, use_se: useSe, layer_norm: layerNorm } = config.vision_cfg;
     const tower = new models.ModifiedResNet({ layers, outputDim: config.embed_dim, heads, imageSize, width, useSe, layerNorm });
-    const [build, model, embeddings, logitScale] = await Promise.all([
-      init(),
-      compile(tower, { weights, prefix: 'visual.', worker, onProgress, signal }),
-      labelWeights.tensor('embedding'),
-      weights.tensor('logit_scale'),
-    ]);
-    return new Classifier({ config, labels, build, model, embeddings: embeddings.data, scale: Math.exp(logitScale.data[0]) });
+    // In the order of the file, so that a server without byte ranges can send it as one stream.
+    const logitScale = await weights.tensor('logit_scale');
+    const model = await compile(tower, { weights, prefix: 'visual.', worker, onProgress, signal });
+    const [build, embeddings] = await Promise.all([init(), labelWeights.tensor('embedding')]);
+    await Promise.all([weights.close(), labelWeights.close()]);
+    return new Classifier({ config, labels, build, model, embeddings: embeddings.toFloat32(), scale: Math.exp(logitScale.toFloat32()[0]) });
   }
 
   constructor({ config, labels, build, model, embeddings, scale }) {
