@@ -11,7 +11,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, w
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
-import { setupToolchain, toolchain } from './setup.mjs';
+import { setupPackages, setupToolchain, toolchain } from './setup.mjs';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const DIST = join(ROOT, 'dist');
@@ -39,6 +39,16 @@ function sourceId() {
   return hash.digest('hex').slice(0, 12);
 }
 
+/**
+ * A module that is one text, and its type: without that, the text would be in the declarations again.
+ * @param {string} name
+ * @param {string} text
+ */
+function writeText(name, text) {
+  write(join(DIST, `${name}.js`), `export default ${JSON.stringify(text)};\n`);
+  write(join(DIST, `${name}.d.ts`), 'declare const text: string;\nexport default text;\n');
+}
+
 /** @param {string[]} command */
 function run(...command) {
   const [program, args] = toolchain(command);
@@ -59,15 +69,15 @@ function buildWasm(id) {
     const bytes = readFileSync(join(ROOT, folder, `${build}.wasm`));
     if (!build.startsWith('relaxed') || WebAssembly.validate(bytes)) checkImports(build, bytes);
     write(join(DIST, 'wasm', `${build}.wasm`), bytes);
-    write(join(DIST, 'wasm', `${build}.js`), `export default '${gzipSync(bytes, { level: 9 }).toString('base64')}';\n`);
+    writeText(`wasm/${build}`, gzipSync(bytes, { level: 9 }).toString('base64'));
   }
-  write(join(DIST, 'wasm/id.js'), `export default '${id}';\n`);
+  writeText('wasm/id', id);
 }
 
 /**
  * The loader supplies what imports.txt lists and nothing else.
  * @param {string} build
- * @param {Uint8Array} bytes
+ * @param {Uint8Array<ArrayBuffer>} bytes
  */
 function checkImports(build, bytes) {
   const more = WebAssembly.Module.imports(new WebAssembly.Module(bytes)).map(({ name }) => name).filter(name => !IMPORTS.includes(name));
@@ -96,7 +106,7 @@ async function bundle(entry, /** @type {import('esbuild').Format} */ format) {
 
 async function bundleScripts() {
   if (existsSync(join(ROOT, 'web/host-entry.js'))) {
-    write(join(DIST, 'host.js'), `export default ${JSON.stringify(await bundle('web/host-entry.js', 'iife'))};\n`);
+    writeText('host', await bundle('web/host-entry.js', 'iife'));
   }
   if (existsSync(join(ROOT, 'js/index.js'))) write(join(DIST, 'lamella.js'), await bundle('js/index.js', 'esm'));
 }
@@ -140,8 +150,9 @@ export async function build() {
   await alone(async () => {
     const id = sourceId();
     const stamp = join(DIST, 'wasm/id.js');
-    const fresh = existsSync(stamp) && readFileSync(stamp, 'utf8').includes(`'${id}'`) && BUILDS.every(name => existsSync(join(DIST, 'wasm', `${name}.js`)));
+    const fresh = existsSync(stamp) && readFileSync(stamp, 'utf8').includes(id) && BUILDS.every(name => existsSync(join(DIST, 'wasm', `${name}.js`)));
     if (!fresh) buildWasm(id);
+    setupPackages();
     await bundleScripts();
   });
 }

@@ -94,7 +94,7 @@ export class Engine {
   constructor(module, memory) {
     this.module = module;
     // All that the C library asks of its host. It calls the second after its memory has grown; u8() and f32() look for themselves.
-    const env = { memory, clock_milliseconds: () => performance.now(), emscripten_notify_memory_growth() {} };
+    const env = { clock_milliseconds: () => performance.now(), emscripten_notify_memory_growth() {}, ...(memory && { memory }) };
     try {
       this.exports = new WebAssembly.Instance(module, { env }).exports;
     } catch (cause) {

@@ -1,8 +1,6 @@
-// The engine as files of their own, for pages that would rather fetch a .wasm than carry it in their JavaScript:
-//     import { init } from 'lamella';
-//     import { wasm } from 'lamella/external';
-//     await init({ wasm });
-// Bundlers find the files by these expressions, so each is literal.
+// The entry `lamella/external`: all of `lamella`, with the engine as .wasm files of their own that are compiled while they arrive,
+// for pages that would rather not carry it in their JavaScript. Bundlers find the files by these expressions, so each is literal.
+import { useFiles } from './wasm.js';
 
 /** @type {Record<import('./wasm.js').BuildName, () => URL>} */
 const files = {
@@ -11,12 +9,6 @@ const files = {
   'simd-threads': () => new URL('../dist/wasm/simd-threads.wasm', import.meta.url),
   'relaxed-threads': () => new URL('../dist/wasm/relaxed-threads.wasm', import.meta.url),
 };
+useFiles(build => files[build]());
 
-/**
- * The address of a build's file.
- * @param {import('./wasm.js').BuildName} build
- * @returns {URL}
- */
-export function wasm(build) {
-  return files[build]();
-}
+export * from '../js/index.js';

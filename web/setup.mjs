@@ -1,12 +1,12 @@
 // Sets up what the machine lacks.  node web/setup.mjs [--tests | --run TOOL ARGUMENTS...]
 //
-// For the wasm build: Emscripten 3.1.60 or newer with CMake. On PATH they are used as they are; otherwise the packages of
+// The npm packages of package-lock.json. For the wasm build: Emscripten 3.1.60 or newer with CMake. On PATH they are used as they are; otherwise the packages of
 // Debian 13 are unpacked into .toolchain/debian, from the mirror this machine's own apt uses, without root and without touching
 // the system. Tools from there run in a mount namespace that sees the folder as / (toolchain() below).
 // --run sets up and then runs emcc or cmake; web/emcc is short for it.
 // With --tests also what the tests need of the system: a C compiler, SIMDe, the browsers (through apt-get, as root or by sudo).
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -137,6 +137,15 @@ function unpackToolchain() {
   }
 }
 
+/** Installs the packages that building and testing use, as package-lock.json has them. */
+export function setupPackages() {
+  const installed = join(ROOT, 'node_modules/.package-lock.json');
+  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(join(ROOT, 'package-lock.json')).mtimeMs) return;
+  console.log('setup: npm ci');
+  output('npm', ['ci', '--no-audit', '--no-fund'], { cwd: ROOT });
+  utimesSync(installed, new Date(), new Date());
+}
+
 /** Sets up the wasm toolchain; at once when it is there. */
 export function setupToolchain() {
   const version = emccOnPath();
@@ -178,6 +187,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     const [mode, ...rest] = process.argv.slice(2);
     setupToolchain();
+    if (mode !== '--run') setupPackages();
     if (mode === '--tests') setupTests();
     if (mode === '--run') process.exitCode = spawnSync(...toolchain(rest), { stdio: 'inherit' }).status ?? 1;
   } catch (error) {

@@ -34,7 +34,9 @@ else port.onmessage = (event) => start(event.data);
  * @returns {Promise<Crew>} When all have started, or failed, or patience is over.
  */
 export async function startThreads(module, memory, exports, pool) {
-  const crew = { ready: 0, /** @type {(() => void)[]} */ workers: [], end: () => crew.workers.forEach(end => end()) };
+  /** @type {(() => void)[]} */
+  const workers = [];
+  const crew = { ready: 0, end: () => workers.forEach(end => end()) };
   const starts = [];
   for (let thread = 1; thread < exports.lam_pool_threads(pool); thread++) {
     const stack = exports.lam_alloc(STACK_BYTES) >>> 0;
@@ -46,7 +48,7 @@ export async function startThreads(module, memory, exports, pool) {
       };
       try {
         const start = nodeModule('node:worker_threads') ? startInNode : startInBrowser;
-        crew.workers.push(start({ module, memory, pool, thread, stack: stack + STACK_BYTES }, ready, settle));
+        workers.push(start({ module, memory, pool, thread, stack: stack + STACK_BYTES }, ready, settle));
       } catch {
         settle(null);   // a policy that forbids workers: fewer threads
       }

@@ -22,18 +22,29 @@ const EMBEDDED = {
 /** @type {readonly BuildName[]} */
 export const BUILDS = /** @type {any} */ (Object.keys(EMBEDDED));
 
+/** @type {WasmSource | undefined} */
+let files;
+
+/**
+ * Makes files the default in place of the embedded texts: what `lamella/external` does.
+ * @param {WasmSource} source
+ */
+export function useFiles(source) {
+  files = source;
+}
+
 /**
  * @param {BuildName} build
  * @param {WasmSource} [source] Defaults to the package's own.
  * @returns {Promise<WebAssembly.Module>}
  * @throws {LamellaError} 'bad-wasm' when what came is not WebAssembly; 'fetch' when nothing came.
  */
-export async function compileWasm(build, source) {
+export async function compileWasm(build, source = files) {
   if (source === undefined) return WebAssembly.compile(await unpack((await EMBEDDED[build]()).default));
   let file = await (typeof source === 'function' ? source(build) : source);
   if (typeof file === 'string' || file instanceof URL) file = await read(file);
   if (file instanceof WebAssembly.Module) return file;
-  if (file instanceof ArrayBuffer || ArrayBuffer.isView(file)) return compileBytes(file, 'the bytes given as wasm');
+  if (file instanceof ArrayBuffer || ArrayBuffer.isView(file)) return compileBytes(/** @type {BufferSource} */ (file), 'the bytes given as wasm');
   if (typeof Response === 'function' && file instanceof Response) return compileResponse(file);
   throw new LamellaError('bad-wasm', `wasm: expected a URL, Response, ArrayBuffer, typed array or WebAssembly.Module, got ${file === null ? 'null' : typeof file}`);
 }
