@@ -190,6 +190,9 @@ export async function loadWeights(runner, trace, weights, wanted, { onProgress, 
   }
   const infos = new Map([...wanted.keys()].map((name) => [name, /** @type {{ dtype: string, shape: readonly number[], bytes: number }} */ (weights.get(name))]));
   const total = [...infos.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  for (const [name, { bytes, shape }] of infos) {   // what has no numbers never arrives
+    if (!bytes) await runner.load(number(/** @type {string} */ (wanted.get(name))), 0, new Uint8Array(0), 0, shape[0] ?? 1);
+  }
   let loaded = 0;
   for await (const { name, offset, data } of weights.chunks([...wanted.keys()], { unit: (n) => rowBytes(infos.get(n)), signal })) {
     signal?.throwIfAborted();

@@ -7,7 +7,7 @@ import { Tensor } from './tensor.js';
 /** @typedef {import('./inputs.js').ModelInput} ModelInput */
 /** @typedef {import('../web/runner.js').LayerProfile} LayerProfile */
 /** @typedef {import('../web/runner.js').Runner | import('../web/worker.js').RemoteRunner} AnyRunner */
-/** What forward returned, with the numbers of outputs where its tensors were. @typedef {number | null | Structure[] | { [key: string]: Structure }} Structure */
+/** What forward returned, with the numbers of outputs where its tensors were: a number, null, or an array or object of these. @typedef {any} Structure */
 
 /** A compiled network with its weights. Made by `compile`. */
 export class Model {

@@ -62,11 +62,14 @@ export class Trace {
    */
   run(record) {
     const outer = current;
+    const { stackTraceLimit } = Error;
     current = this;
+    Error.stackTraceLimit = 100;   // the line of the user's forward may lie below many calls of ours
     try {
       return record();
     } finally {
       current = outer;
+      Error.stackTraceLimit = stackTraceLimit;
     }
   }
 
