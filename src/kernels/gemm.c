@@ -157,6 +157,13 @@ static void few_rows(const gemm_job *job, float *c, const float *const *rows, co
     }
 }
 
+/* How many of the `left` rows the next tile takes. With one tap rows can be divided anywhere: 7 to 9 in halves, since one to three rows
+ * leave adders idle. */
+static size_t next_rows(size_t left, size_t taps) {
+    if (left <= GEMM_MR) return left;
+    return taps == 1 && left < 10 ? (left + 1) / 2 : GEMM_MR;
+}
+
 /* Tiles of one block of rows; m > 2 or the only rows there are. */
 static void block(const gemm_job *job, float *c, const float *const *rows, const float *packed, size_t m, size_t n) {
     if (m <= 2) {
@@ -164,8 +171,8 @@ static void block(const gemm_job *job, float *c, const float *const *rows, const
         return;
     }
     for (size_t j = 0; j < n; j += GEMM_NR, packed += job->panel_stride) {
-        for (size_t i = 0; i < m; i += GEMM_MR) {
-            size_t mr = m - i < GEMM_MR ? m - i : GEMM_MR;
+        for (size_t i = 0, mr; i < m; i += mr) {
+            mr = next_rows(m - i, job->taps);
             tile_of_rows[mr](job, c + i * job->c_stride + j, job->add ? job->add + i * job->add_stride + j : NULL,
                              rows + i * job->taps, packed, n - j);
         }

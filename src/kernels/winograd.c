@@ -3,9 +3,11 @@
 #include "../simd.h"
 #include "activation.h"
 
-/* A block is up to MAX_TILES tiles of the output, fewer where their transformed inputs would not stay in the second cache level.
+/* A block is up to MAX_TILES tiles of the output, fewer where their transformed inputs would not stay in the second cache level,
+ * but at least MIN_TILES, since all weights are read again for each block.
  * MIN_BLOCKS: where tiles give fewer blocks than this the output channels are divided, too. */
-enum { MAX_TILES = 24, MAX_POINTS = 36, MAX_EDGE = 6, CACHE_FLOATS = 128 * 1024, LINE = 16, MIN_BLOCKS = 8, MIN_GROUP_PANELS = 4 };
+enum { CHANNELS = 64, OUTPUT_TILES = 6 };      /* of one pass: its halves fit the first level */
+enum { MAX_TILES = 24, MIN_TILES = 18, MAX_POINTS = 36, MAX_EDGE = 6, CACHE_FLOATS = 192 * 1024, LINE = 16, MIN_BLOCKS = 8, MIN_GROUP_PANELS = 4 };
 
 /* F(4x4, 3x3) evaluates polynomials at 0, a, -a, 1/a, -1/a and infinity. Read from memory: V8 rebuilds constants at every use. */
 #define A (2.0 / 3)
@@ -29,6 +31,7 @@ typedef struct cut {
 } cut;
 
 static size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 static cut cut_of(const winograd_conv *conv) {
     cut k = {.edge = (size_t)conv->tile + 2};
@@ -38,7 +41,7 @@ static cut cut_of(const winograd_conv *conv) {
     k.tiles = k.tiles_image * conv->batch;
     k.c4 = divide_up(conv->c, 4) * 4;
     size_t fit = CACHE_FLOATS / (k.points * (k.c4 ? k.c4 : 4)) / GEMM_MR * GEMM_MR;
-    fit = fit > MAX_TILES ? MAX_TILES : fit < GEMM_MR ? GEMM_MR : fit;
+    fit = fit > MAX_TILES ? MAX_TILES : fit < MIN_TILES ? MIN_TILES : fit;
     k.tile_blocks = divide_up(k.tiles, fit);
     k.block_tiles = k.tile_blocks ? divide_up(k.tiles, k.tile_blocks) : 0;
     k.v_point = k.block_tiles * k.c4 + LINE;
@@ -58,7 +61,7 @@ size_t winograd_blocks(const winograd_conv *conv) {
 
 size_t winograd_scratch_floats(const winograd_conv *conv) {
     cut k = cut_of(conv);
-    return k.points * k.v_point + k.points * k.block_tiles * GEMM_NR + k.points * k.c4;
+    return k.points * (k.v_point + k.block_tiles * GEMM_NR + k.c4 + CHANNELS);
 }
 
 /* -- weights: bias [n rounded up], then for each panel and point a bias row of zeros and [c][GEMM_NR], as gemm packs -- */
@@ -176,57 +179,58 @@ SIMD_INLINE void output_2(v128_t y[2], const v128_t m[4]) {
     y[1] = wasm_f32x4_sub(wasm_f32x4_sub(m[1], m[2]), m[3]);
 }
 
-/* -- one tile -- */
+/* -- passes: one dimension of a run of n numbers, a multiple of 4; what is transformed lies `stride` floats apart -- */
 
-/* Transforms edge x edge pixels of c4 channels at x into one row of each point's matrix. */
-SIMD_INLINE void input_tile(size_t tile, float *v, size_t v_point, const float *x, size_t row, size_t pixel, size_t c4) {
-    const size_t edge = tile + 2;
-    for (size_t j = 0; j < c4; j += 4) {
-        v128_t d[MAX_EDGE], t[MAX_EDGE], half[MAX_EDGE][MAX_EDGE];
-        for (size_t i = 0; i < edge; i++) {
-            for (size_t r = 0; r < edge; r++) d[r] = simd_load(x + r * row + i * pixel + j);
-            if (tile == 4) input_4(t, d);
-            else input_2(t, d);
-            for (size_t r = 0; r < edge; r++) half[r][i] = t[r];
-        }
-        for (size_t r = 0; r < edge; r++) {
-            if (tile == 4) input_4(t, half[r]);
-            else input_2(t, half[r]);
-            for (size_t i = 0; i < edge; i++) simd_store(v + (r * edge + i) * v_point + j, t[i]);
-        }
+#define PASS(name, transform, in, out) \
+    static SIMD_NOINLINE void name(float *to, size_t to_stride, const float *from, size_t from_stride, size_t n) { \
+        for (size_t j = 0; j < n; j += 4) { \
+            v128_t d[MAX_EDGE], t[MAX_EDGE]; \
+            for (size_t i = 0; i < in; i++) d[i] = simd_load(from + i * from_stride + j); \
+            transform(t, d); \
+            for (size_t i = 0; i < out; i++) simd_store(to + i * to_stride + j, t[i]); \
+        } \
     }
-}
+PASS(input_pass_4, input_4, 6, 6)
+PASS(input_pass_2, input_2, 4, 4)
+PASS(output_pass_4, output_4, 6, 4)
+PASS(output_pass_2, output_2, 4, 2)
 
-static SIMD_NOINLINE void input_tile_2(float *v, size_t v_point, const float *x, size_t row, size_t pixel, size_t c4) {
-    input_tile(2, v, v_point, x, row, pixel, c4);
-}
-static SIMD_NOINLINE void input_tile_4(float *v, size_t v_point, const float *x, size_t row, size_t pixel, size_t c4) {
-    input_tile(4, v, v_point, x, row, pixel, c4);
+typedef void pass_function(float *, size_t, const float *, size_t, size_t);
+
+/* Transforms edge x edge pixels of c4 channels at x into one row of each point's matrix. half [edge, edge, CHANNELS]. */
+static void input_tile(const cut *k, float *v, float *half, const float *x, size_t row, size_t pixel) {
+    pass_function *pass = k->edge == 6 ? input_pass_4 : input_pass_2;
+    for (size_t j = 0; j < k->c4; j += CHANNELS) {
+        size_t n = k->c4 - j < CHANNELS ? k->c4 - j : CHANNELS;
+        for (size_t i = 0; i < k->edge; i++) pass(half + i * n, k->edge * n, x + i * pixel + j, row, n);
+        for (size_t r = 0; r < k->edge; r++) pass(v + r * k->edge * k->v_point + j, k->v_point, half + r * k->edge * n, n, n);
+    }
 }
 
 /* Where a tile's results go. */
 typedef struct target {
     float *y;                       /* the first pixel's first column of this panel */
-    const float *add;               /* the same element, or NULL */
+    const float *add, *bias;        /* add: the same element, or NULL */
     size_t y_row, y_pixel, add_row, add_pixel;
     size_t rows, columns, n;        /* pixels of the tile that are in the image, columns of the panel that there are */
     int relu;
 } target;
 
-/* tile x tile pixels of GEMM_NR columns at sums into the image, with what comes after the convolution. */
-static void store_tile(const target *to, size_t tile, const float *sums) {
+/* The pixels of a tile, each GEMM_NR columns, `pixel` floats apart at sums, into the image with what comes after the convolution. */
+static void store_tile(const target *to, size_t tile, const float *sums, size_t pixel) {
+    v128_t bias_low = simd_load(to->bias), bias_high = simd_load(to->bias + 4);
     for (size_t r = 0; r < to->rows; r++) {
         for (size_t i = 0; i < to->columns; i++) {
-            const float *from = sums + (r * tile + i) * GEMM_NR, *add = to->add ? to->add + r * to->add_row + i * to->add_pixel : NULL;
+            const float *from = sums + (r * tile + i) * pixel, *add = to->add ? to->add + r * to->add_row + i * to->add_pixel : NULL;
             float *y = to->y + r * to->y_row + i * to->y_pixel;
             if (to->n < GEMM_NR) {
                 for (size_t j = 0; j < to->n; j++) {
-                    float sum = add ? from[j] + add[j] : from[j];
+                    float sum = from[j] + to->bias[j] + (add ? add[j] : 0);
                     y[j] = to->relu && sum < 0 ? 0 : sum;
                 }
                 continue;
             }
-            v128_t low = simd_load(from), high = simd_load(from + 4);
+            v128_t low = wasm_f32x4_add(simd_load(from), bias_low), high = wasm_f32x4_add(simd_load(from + 4), bias_high);
             if (add) {
                 low = wasm_f32x4_add(low, simd_load(add));
                 high = wasm_f32x4_add(high, simd_load(add + 4));
@@ -239,34 +243,6 @@ static void store_tile(const target *to, size_t tile, const float *sums) {
             simd_store(y + 4, high);
         }
     }
-}
-
-/* m [point][GEMM_NR], points m_point apart */
-SIMD_INLINE void output_tile(size_t tile, const target *to, const float *m, size_t m_point, const float *bias) {
-    const size_t edge = tile + 2;
-    float sums[4 * 4 * GEMM_NR];
-    for (size_t j = 0; j < GEMM_NR; j += 4) {
-        v128_t d[MAX_EDGE], t[4], half[4][MAX_EDGE], shift = simd_load(bias + j);
-        for (size_t i = 0; i < edge; i++) {
-            for (size_t r = 0; r < edge; r++) d[r] = simd_load(m + (r * edge + i) * m_point + j);
-            if (tile == 4) output_4(t, d);
-            else output_2(t, d);
-            for (size_t r = 0; r < tile; r++) half[r][i] = t[r];
-        }
-        for (size_t r = 0; r < tile; r++) {
-            if (tile == 4) output_4(t, half[r]);
-            else output_2(t, half[r]);
-            for (size_t i = 0; i < tile; i++) simd_store(sums + (r * tile + i) * GEMM_NR + j, wasm_f32x4_add(t[i], shift));
-        }
-    }
-    store_tile(to, tile, sums);
-}
-
-static SIMD_NOINLINE void output_tile_2(const target *to, const float *m, size_t m_point, const float *bias) {
-    output_tile(2, to, m, m_point, bias);
-}
-static SIMD_NOINLINE void output_tile_4(const target *to, const float *m, size_t m_point, const float *bias) {
-    output_tile(4, to, m, m_point, bias);
 }
 
 /* -- blocks -- */
@@ -302,7 +278,7 @@ static int inside(const winograd_conv *conv, const cut *k, place at) {
 }
 
 /* v [point][tile][c4] of tiles [first, first + count) */
-static void transform_inputs(float *v, float *patch, const float *x, const winograd_conv *conv, const cut *k, size_t first, size_t count) {
+static void transform_inputs(float *v, float *patch, float *half, const float *x, const winograd_conv *conv, const cut *k, size_t first, size_t count) {
     for (size_t t = 0; t < count; t++, v += k->c4) {
         place at = place_of(conv, k, first + t);
         const float *from = patch;
@@ -314,27 +290,29 @@ static void transform_inputs(float *v, float *patch, const float *x, const winog
         } else {
             gather(patch, x, conv, k, at);
         }
-        if (conv->tile == 4) input_tile_4(v, k->v_point, from, row, pixel, k->c4);
-        else input_tile_2(v, k->v_point, from, row, pixel, k->c4);
+        input_tile(k, v, half, from, row, pixel);
     }
 }
 
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
-/* m [point][count][GEMM_NR] of one panel into the image. */
-static void transform_outputs(float *y, const float *m, const float *bias, const winograd_conv *conv, const cut *k, size_t first, size_t count,
-                              size_t column, const gemm_epilogue *epilogue) {
-    target to = {.y_row = conv->out_w * conv->y_stride, .y_pixel = conv->y_stride, .add_row = conv->out_w * epilogue->add_stride,
-                 .add_pixel = epilogue->add_stride, .n = smaller(conv->n - column, GEMM_NR), .relu = epilogue->activation == LAM_RELU};
+/* Tiles [first, first + count), at most OUTPUT_TILES, of one panel, m [point][...][GEMM_NR] with points m_point apart, into the image. */
+static void transform_outputs(float *y, const float *m, size_t m_point, float *half, const float *bias, const winograd_conv *conv, const cut *k,
+                              size_t first, size_t count, size_t column, const gemm_epilogue *epilogue) {
+    const size_t tile = (size_t)conv->tile, n = count * GEMM_NR;
+    float *sums = half + tile * k->edge * n;                 /* half [tile, edge, n], sums [tile, tile, n] */
+    pass_function *pass = tile == 4 ? output_pass_4 : output_pass_2;
+    for (size_t i = 0; i < k->edge; i++) pass(half + i * n, k->edge * n, m + i * m_point, k->edge * m_point, n);
+    for (size_t r = 0; r < tile; r++) pass(sums + r * tile * n, n, half + r * k->edge * n, n, n);
+    target to = {.bias = bias + column, .y_row = conv->out_w * conv->y_stride, .y_pixel = conv->y_stride,
+                 .add_row = conv->out_w * epilogue->add_stride, .add_pixel = epilogue->add_stride, .n = smaller(conv->n - column, GEMM_NR),
+                 .relu = epilogue->activation == LAM_RELU};
     for (size_t t = 0; t < count; t++) {
         place at = place_of(conv, k, first + t);
         size_t pixel = (at.image * conv->out_h + at.row) * conv->out_w + at.column;
         to.y = y + pixel * conv->y_stride + column;
         to.add = epilogue->add ? epilogue->add + pixel * epilogue->add_stride + column : NULL;
-        to.rows = smaller(conv->out_h - at.row, (size_t)conv->tile);
-        to.columns = smaller(conv->out_w - at.column, (size_t)conv->tile);
-        if (conv->tile == 4) output_tile_4(&to, m + t * GEMM_NR, count * GEMM_NR, bias + column);
-        else output_tile_2(&to, m + t * GEMM_NR, count * GEMM_NR, bias + column);
+        to.rows = smaller(conv->out_h - at.row, tile);
+        to.columns = smaller(conv->out_w - at.column, tile);
+        store_tile(&to, tile, sums + t * GEMM_NR, n);
     }
 }
 
@@ -352,7 +330,7 @@ static void activate(float *y, const winograd_conv *conv, const cut *k, size_t f
 }
 
 /* Panels [panel, panel + panels) of tiles [first, first + count), whose inputs are in v. */
-static void multiply(float *y, const float *v, float *m, const float *packed, const winograd_conv *conv, const cut *k, size_t first, size_t count,
+static void multiply(float *y, const float *v, float *m, float *half, const float *packed, const winograd_conv *conv, const cut *k, size_t first, size_t count,
                      size_t panel, size_t panels, const gemm_epilogue *epilogue) {
     const float *rows[MAX_POINTS * MAX_TILES];
     for (size_t p = 0; p < k->points; p++) {
@@ -363,7 +341,10 @@ static void multiply(float *y, const float *v, float *m, const float *packed, co
         for (size_t p = 0; p < k->points; p++) {
             gemm_f32(m + p * count * GEMM_NR, GEMM_NR, rows + p * count, 1, u + p * k->packed_point, count, GEMM_NR, conv->c, NULL);
         }
-        transform_outputs(y, m, packed, conv, k, first, count, i * GEMM_NR, epilogue);
+        for (size_t t = 0; t < count; t += OUTPUT_TILES) {
+            transform_outputs(y, m + t * GEMM_NR, count * GEMM_NR, half, packed, conv, k, first + t, smaller(count - t, OUTPUT_TILES),
+                              i * GEMM_NR, epilogue);
+        }
     }
     if (epilogue->activation != LAM_IDENTITY && epilogue->activation != LAM_RELU) {
         size_t columns = smaller(conv->n - panel * GEMM_NR, panels * GEMM_NR);
@@ -375,18 +356,46 @@ void winograd_f32(float *y, const float *x, const float *packed, const winograd_
                   const gemm_epilogue *epilogue, float *scratch) {
     const gemm_epilogue none = {NULL, 0, LAM_IDENTITY};
     cut k = cut_of(conv);
-    float *v = scratch, *m = v + k.points * k.v_point, *patch = m + k.points * k.block_tiles * GEMM_NR;
+    float *v = scratch, *m = v + k.points * k.v_point, *patch = m + k.points * k.block_tiles * GEMM_NR, *half = patch + k.points * k.c4;
     size_t transformed = (size_t)-1;
     for (size_t b = first; b < first + blocks; b++) {           /* the groups of one tile block follow each other: one transform serves them */
         size_t tile_block = b / k.groups, panel = b % k.groups * k.group_panels, tile = tile_block * k.block_tiles;
         size_t count = tile < k.tiles ? smaller(k.tiles - tile, k.block_tiles) : 0;
-        if (tile_block != transformed) transform_inputs(v, patch, x, conv, &k, tile, count);
+        if (tile_block != transformed) transform_inputs(v, patch, half, x, conv, &k, tile, count);
         transformed = tile_block;
-        multiply(y, v, m, packed, conv, &k, tile, count, panel, smaller(k.panels - panel, k.group_panels), epilogue ? epilogue : &none);
+        multiply(y, v, m, half, packed, conv, &k, tile, count, panel, smaller(k.panels - panel, k.group_panels), epilogue ? epilogue : &none);
     }
 }
 
+/* -- which tile: a model of the cycles, fitted to tests/bench/kernels.mjs with weights that are not in the caches -- */
+
+/* `rows` rows by `panels` panels: few rows wait for their own sums. */
+static double product_cycles(double rows, double k, double panels) {
+    static const double step[GEMM_MR] = {0, 4, 4, 4.2, 4.6, 5.5};
+    double whole = (double)(size_t)(rows / GEMM_MR), call = 70;
+    size_t rest = (size_t)rows % GEMM_MR;
+    return panels * (whole * (6.3 * k + call) + (rest ? step[rest] * k + call : 0));
+}
+
+/* Weights come from memory while the first rows are multiplied by them; the rows after those find them in the cache. */
+static double with_reading(double computing, double rows, double floats) {
+    double reading = 1.1 * floats, first = rows > GEMM_MR ? computing * GEMM_MR / rows : computing;
+    return computing + (reading > first ? reading - first : 0);
+}
+
+static double winograd_cycles(int tile, size_t batch, size_t out_h, size_t out_w, double c, double panels) {
+    double tiles = (double)(batch * divide_up(out_h, (size_t)tile) * divide_up(out_w, (size_t)tile)), points = (tile + 2) * (tile + 2);
+    double transform = tile == 4 ? 200 : 50;        /* of four channels of a tile, in or out */
+    double product = with_reading(points * product_cycles(tiles, c, panels), tiles, points * c * panels * GEMM_NR);
+    return product + tiles * transform * (c / 4 + panels * 2);
+}
+
 int winograd_choose(size_t batch, size_t out_h, size_t out_w, size_t c, size_t n) {
-    (void)batch; (void)out_h; (void)out_w; (void)c; (void)n;
-    return 0;
+    double k = (double)c, panels = (double)divide_up(n, GEMM_NR);
+    double pixels = (double)(batch * out_h * out_w), direct = with_reading(product_cycles(pixels, 9 * k, panels), pixels, 9 * k * panels * GEMM_NR);
+    double two = winograd_cycles(2, batch, out_h, out_w, k, panels), four = winograd_cycles(4, batch, out_h, out_w, k, panels);
+    /* More memory must buy something: less than an eighth is not worth it. */
+    double best = four * 1.125 < two ? four : two;
+    if (best * 1.125 > direct) return 0;
+    return best == four ? 4 : 2;
 }

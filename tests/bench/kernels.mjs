@@ -1,5 +1,5 @@
 // Speed of single kernels, one thread: GFLOP/s and the fraction of the roof measured in the same run.
-//   node tests/bench/kernels.mjs relaxed|simd [--only gemm] [--runs 9]
+//   node tests/bench/kernels.mjs relaxed|simd [--only gemm] [--runs 21]
 // Compiles tests/bench/kernels.c with the kernels by web/emcc into build/bench/. The roof is measured before and after
 // every case and the larger counts; a case's figure is the median of its runs, the best run is printed beside it.
 
@@ -12,12 +12,12 @@ import { parseArgs } from 'node:util';
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { only: { type: 'string', default: '' }, runs: { type: 'string', default: '9' }, emcc: { type: 'string', default: join(root, 'web/emcc') } },
+  options: { only: { type: 'string', default: '' }, runs: { type: 'string', default: '21' }, emcc: { type: 'string', default: join(root, 'web/emcc') } },
 });
 const build = positionals[0] ?? 'relaxed';
 
 const MEMORY_FLOATS = 48 * 1024 * 1024;
-const RUN_MS = 25;
+const RUN_MS = 10;
 
 function compile() {
   const kernels = join(root, 'src/kernels');
@@ -65,12 +65,13 @@ const operands = wasm.bench_operands();
 
 function roof() {
   const name = build === 'relaxed' ? 'bench_roof_madd' : 'bench_roof_mul_add';
-  const rounds = 1e6;
+  const rounds = 4e5;
   const runs = Array.from({ length: 7 }, () => time(() => wasm[name](rounds, operands), 1));
   return 96 * rounds / Math.min(...runs) / 1e6;
 }
 
-const CONVS = [[56, 64, 64], [28, 128, 128], [14, 256, 256], [7, 512, 512], [112, 32, 32], [112, 32, 64], [28, 64, 64], [14, 512, 512]];
+const CONVS = [[56, 64, 64], [28, 128, 128], [14, 256, 256], [7, 512, 512], [112, 32, 32], [112, 32, 64], [28, 64, 64], [14, 512, 512],
+  [32, 12, 24], [32, 24, 24], [16, 48, 48], [8, 96, 96], [4, 192, 192], [8, 16, 16], [3, 64, 64], [28, 8, 8]];
 const GEMMS = [[1024, 1024, 1024], [512, 512, 512], [128, 128, 128], [3136, 64, 64], [3136, 256, 64], [3136, 64, 256], [784, 512, 128], [784, 128, 512],
   [196, 1024, 256], [196, 256, 1024], [49, 2048, 512], [49, 512, 2048], [77, 512, 512], [50, 2048, 2048], [6, 1024, 1024], [1, 1024, 1024],
   [1, 4096, 1024], [2, 1024, 1024], [3, 1024, 1024], [4, 1024, 1024], [5, 1024, 1024]];
@@ -81,7 +82,7 @@ const cases = [
     name: `gemm ${m} x ${n} x ${k}`, flops: 2 * m * n * k, bytes: 4 * (m * k + n * k + m * n), work: (t) => wasm.bench_gemm(t, m, n, k),
   })),
   ...CONVS.flatMap(([s, c, n]) => [0, 2, 4].map((tile) => ({
-    name: `conv 3x3 ${s}x${s} ${c} -> ${n} ${tile ? `winograd ${tile}` : 'indirect'}`, flops: 18 * s * s * c * n,
+    name: `conv 3x3 ${s}x${s} ${c} -> ${n} ${tile ? `winograd ${tile}` : 'indirect'}${wasm.bench_winograd_choice(s, c, n) === tile ? ', chosen' : ''}`, flops: 18 * s * s * c * n,
     work: (t) => (tile ? wasm.bench_winograd(t, tile, s, s, c, n) : wasm.bench_conv(t, s, s, c, n, 3, 1, 1)),
   }))),
   { name: 'conv 3x3/2 224x224 3 -> 32', flops: 18 * 112 * 112 * 3 * 32, work: (t) => wasm.bench_conv(t, 224, 224, 3, 32, 3, 2, 1) },

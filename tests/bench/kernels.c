@@ -1,0 +1,169 @@
+/* What kernels.mjs times: each function repeats one piece of work `times` times on memory of its own. Sizes in, nothing out. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/activation.h"
+#include "kernels/attention.h"
+#include "kernels/depthwise.h"
+#include "kernels/gemm.h"
+#include "kernels/norm.h"
+#include "kernels/pool2d.h"
+#include "kernels/softmax.h"
+#include "kernels/transpose.h"
+#include "kernels/winograd.h"
+#include "simd.h"
+
+#define BENCH __attribute__((visibility("default"), used))
+
+/* One block of memory for everything: each function lays out its arrays from the start. */
+static float *memory;
+static size_t memory_floats, used;
+
+static float *take(size_t floats) {
+    float *p = memory + used;
+    used += (floats + 15) / 16 * 16;
+    if (used > memory_floats) abort();
+    return p;
+}
+
+/* Small numbers of both signs, so that nothing overflows and no value is denormal. */
+BENCH void bench_start(size_t floats) {
+    memory_floats = floats;
+    memory = aligned_alloc(64, floats * sizeof(float));
+    uint32_t state = 1;
+    for (size_t i = 0; i < floats; i++) {
+        state = state * 1664525u + 1013904223u;
+        memory[i] = (float)(int32_t)state * 0x1p-33f;
+    }
+}
+
+/* -- the roof: 12 chains that never wait for each other, operands in registers. 96 flops a round. -- */
+
+BENCH float bench_roof_madd(size_t rounds, const float *operands) {
+    v128_t a = simd_splat(operands), b = simd_splat(operands + 1), sum[12];
+    for (int i = 0; i < 12; i++) sum[i] = simd_splat(operands + i);
+    for (size_t r = 0; r < rounds; r++) {
+        for (int i = 0; i < 12; i++) sum[i] = simd_madd(sum[i], a, b);
+    }
+    for (int i = 1; i < 12; i++) sum[0] = wasm_f32x4_add(sum[0], sum[i]);
+    return simd_sum(sum[0]);
+}
+
+BENCH float bench_roof_mul_add(size_t rounds, const float *operands) {
+    v128_t a = simd_splat(operands), b = simd_splat(operands + 1), sum[12];
+    for (int i = 0; i < 12; i++) sum[i] = simd_splat(operands + i);
+    for (size_t r = 0; r < rounds; r++) {
+        for (int i = 0; i < 12; i++) sum[i] = wasm_f32x4_add(wasm_f32x4_mul(sum[i], a), b);
+    }
+    for (int i = 1; i < 12; i++) sum[0] = wasm_f32x4_add(sum[0], sum[i]);
+    return simd_sum(sum[0]);
+}
+
+BENCH float *bench_operands(void) {
+    memory[0] = 0.5f;
+    memory[1] = 0.25f;
+    return memory;
+}
+
+/* -- matrices -- */
+
+BENCH void bench_gemm(size_t times, size_t m, size_t n, size_t k) {
+    used = 0;
+    float *a = take(m * k), *c = take(m * n), *packed = take(gemm_packed_floats(k, n));
+    for (size_t t = 0; t < times; t++) gemm_f32_matrix(c, n, a, k, packed, m, n, k, NULL);
+}
+
+/* The convolution as ops do it: pointers to taps, padding to zeros. */
+static const float **conv_rows(const float *x, const float *zeros, size_t h, size_t w, size_t c, size_t kernel, size_t stride, size_t pad) {
+    size_t out_h = (h + 2 * pad - kernel) / stride + 1, out_w = (w + 2 * pad - kernel) / stride + 1, taps = kernel * kernel;
+    size_t pixels = out_h * out_w, tiles = (pixels + GEMM_MR - 1) / GEMM_MR;
+    const float **rows = malloc(tiles * taps * GEMM_MR * sizeof *rows);
+    for (size_t i = 0; i < tiles * GEMM_MR; i++) {
+        size_t pixel = i < pixels ? i : pixels - 1;
+        for (size_t t = 0; t < taps; t++) {
+            size_t y = pixel / out_w * stride + t / kernel, x_at = pixel % out_w * stride + t % kernel;
+            int inside = y >= pad && y - pad < h && x_at >= pad && x_at - pad < w;
+            rows[(i / GEMM_MR * taps + t) * GEMM_MR + i % GEMM_MR] = inside ? x + ((y - pad) * w + x_at - pad) * c : zeros;
+        }
+    }
+    return rows;
+}
+
+/* How many copies of some weights it takes to push each other out of the caches, as the layers of a network do. */
+static size_t cold_copies(size_t floats) { return used + floats < memory_floats ? (memory_floats - used) / (floats + 16) : 1; }
+
+BENCH void bench_conv(size_t times, size_t h, size_t w, size_t c, size_t n, size_t kernel, size_t stride, size_t pad) {
+    used = 0;
+    size_t pixels = ((h + 2 * pad - kernel) / stride + 1) * ((w + 2 * pad - kernel) / stride + 1), taps = kernel * kernel;
+    float *x = take(h * w * c), *zeros = take(c), *y = take(pixels * n);
+    size_t packed_floats = gemm_packed_floats(taps * c, n), copies = cold_copies(packed_floats), start = used;
+    const float **rows = conv_rows(x, zeros, h, w, c, kernel, stride, pad);
+    const gemm_epilogue relu = {NULL, 0, LAM_RELU};
+    for (size_t t = 0; t < times; t++) {
+        if (t % copies == 0) used = start;
+        gemm_f32(y, n, rows, taps, take(packed_floats), pixels, n, c, &relu);
+    }
+    free(rows);
+}
+
+BENCH void bench_winograd(size_t times, int tile, size_t h, size_t w, size_t c, size_t n) {
+    used = 0;
+    const winograd_conv conv = {tile, 1, h, w, c, h, w, n, 1, 1, c, n};
+    float *x = take(h * w * c), *y = take(h * w * n), *scratch = take(winograd_scratch_floats(&conv));
+    size_t packed_floats = winograd_packed_floats(tile, c, n), copies = cold_copies(packed_floats), start = used;
+    const gemm_epilogue relu = {NULL, 0, LAM_RELU};
+    for (size_t t = 0; t < times; t++) {
+        if (t % copies == 0) used = start;
+        winograd_f32(y, x, take(packed_floats), &conv, 0, winograd_blocks(&conv), &relu, scratch);
+    }
+}
+
+BENCH int bench_winograd_choice(size_t size, size_t c, size_t n) { return winograd_choose(1, size, size, c, n); }
+
+/* -- the rest -- */
+
+BENCH void bench_depthwise(size_t times, size_t h, size_t w, size_t c, size_t kernel) {
+    used = 0;
+    const depthwise_conv conv = {h, w, c, h, w, kernel, kernel, 1, 1, kernel / 2, kernel / 2, 1, 1};
+    float *x = take(h * w * c), *y = take(h * w * c), *packed = take(depthwise_packed_floats(c, kernel * kernel));
+    for (size_t t = 0; t < times; t++) depthwise_f32(y, x, packed, &conv, 0, h, NULL);
+}
+
+BENCH void bench_activation(size_t times, size_t n, int activation) {
+    used = 0;
+    float *x = take(n), *y = take(n);
+    for (size_t t = 0; t < times; t++) activation_f32(y, x, n, (lam_activation)activation);
+}
+
+BENCH void bench_softmax(size_t times, size_t rows, size_t d) {
+    used = 0;
+    float *x = take(rows * d), *y = take(rows * d);
+    for (size_t t = 0; t < times; t++) softmax_f32(y, x, rows, d);
+}
+
+BENCH void bench_layer_norm(size_t times, size_t rows, size_t d) {
+    used = 0;
+    float *x = take(rows * d), *y = take(rows * d), *weight = take(d), *bias = take(d);
+    for (size_t t = 0; t < times; t++) layer_norm_f32(y, x, rows, d, weight, bias, 1e-5f);
+}
+
+BENCH void bench_avg_pool(size_t times, size_t h, size_t w, size_t c) {
+    used = 0;
+    const pool2d pool = {.h = h, .w = w, .c = c, .out_h = h / 2, .out_w = w / 2, .kernel_h = 2, .kernel_w = 2, .stride_h = 2, .stride_w = 2};
+    float *x = take(h * w * c), *y = take(h * w * c / 4);
+    for (size_t t = 0; t < times; t++) avg_pool2d_f32(y, x, &pool, 0, h / 2);
+}
+
+BENCH void bench_transpose(size_t times, size_t rows, size_t columns) {
+    used = 0;
+    float *x = take(rows * columns), *y = take(rows * columns);
+    for (size_t t = 0; t < times; t++) transpose_f32(y, rows, x, columns, rows, columns);
+}
+
+BENCH void bench_attention(size_t times, size_t queries, size_t keys, size_t d) {
+    used = 0;
+    float *q = take(queries * d), *k = take(keys * d), *v = take(keys * d), *y = take(queries * d), *scratch = take(attention_scratch_floats(d, d));
+    const attention_head head = {.y = y, .q = q, .k = k, .v = v, .y_stride = d, .q_stride = d, .k_stride = d, .v_stride = d,
+                                 .queries = queries, .keys = keys, .d = d, .dv = d, .scale = 0.125f};
+    for (size_t t = 0; t < times; t++) attention_f32(&head, 0, queries, scratch);
+}
