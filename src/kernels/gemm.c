@@ -185,7 +185,8 @@ void gemm_f32(float *c, size_t c_stride, const float *const *rows, size_t taps, 
     lam_activation activation = epilogue ? epilogue->activation : LAM_IDENTITY;
     gemm_job job = {taps, k, c_stride, panel_floats(k_total), epilogue ? epilogue->add : NULL, epilogue ? epilogue->add_stride : 0,
                     activation == LAM_RELU};
-    size_t together = BLOCK_FLOATS / (k_total ? k_total : 1) / GEMM_MR * GEMM_MR;
+    size_t row_floats = taps > 1 ? 2 * k : k;       /* the taps of neighbouring rows are mostly the same pixels */
+    size_t together = BLOCK_FLOATS / (row_floats ? row_floats : 1) / GEMM_MR * GEMM_MR;
     if (together < 2 * GEMM_MR) together = 2 * GEMM_MR;
     for (size_t i = 0; i < m; i += together) {
         size_t mb = m - i < together ? m - i : together;

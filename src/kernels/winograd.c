@@ -5,9 +5,10 @@
 
 /* A block is up to MAX_TILES tiles of the output, fewer where their transformed inputs would not stay in the second cache level,
  * but at least MIN_TILES, since all weights are read again for each block.
- * MIN_BLOCKS: where tiles give fewer blocks than this the output channels are divided, too. */
+ * Where tiles give fewer than MIN_BLOCKS for threads to share, the output channels are divided, too, but into groups of at least
+ * MIN_GROUP_PANELS: who takes a group transforms the inputs anew. */
 enum { CHANNELS = 64, OUTPUT_TILES = 6 };      /* of one pass: its halves fit the first level */
-enum { MAX_TILES = 24, MIN_TILES = 18, MAX_POINTS = 36, MAX_EDGE = 6, CACHE_FLOATS = 192 * 1024, LINE = 16, MIN_BLOCKS = 8, MIN_GROUP_PANELS = 4 };
+enum { MAX_TILES = 24, MIN_TILES = 18, MAX_POINTS = 36, MAX_EDGE = 6, CACHE_FLOATS = 192 * 1024, LINE = 16, MIN_BLOCKS = 4, MIN_GROUP_PANELS = 16 };
 
 /* F(4x4, 3x3) evaluates polynomials at 0, a, -a, 1/a, -1/a and infinity. Read from memory: V8 rebuilds constants at every use. */
 #define A (2.0 / 3)
