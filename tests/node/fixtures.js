@@ -1,0 +1,114 @@
+/** Reads tests/reference/fixtures and compares a build's numbers with PyTorch's; the same code runs in Node and in browsers. */
+import * as lamella from '../../js/index.js';
+
+const { compile, nn, safetensors, Tensor } = lamella;
+
+/** @typedef {{ name: string, class: string, args: any[], tolerance: number, runs?: number, inputs?: any, options?: Record<string, number>, checkpoint?: string, prefix?: string }} Case */
+
+/** @param {string} path 'nn.Conv2d' @returns {any} */
+const find = (path) => path.split('.').reduce((from, name) => from[name], /** @type {any} */ (lamella));
+
+/** Modules among the arguments of a module: { class, args }. @param {any} arg @returns {any} */
+const argument = (arg) => (arg?.class ? make(arg) : arg);
+
+/** @param {{ class: string, args: any[], options?: Record<string, number> }} described */
+function make({ class: path, args, options }) {
+  const Class = find(path);
+  if (!options) return new Class(...args.map(argument));
+  // Some inputs go into forward's last argument: masks.
+  const WithOptions = class extends Class {
+    /** @param {...any} inputs */
+    forward(...inputs) {
+      const named = Object.fromEntries(Object.entries(options).map(([name, i]) => [name, inputs[i]]));
+      const first = Math.min(...Object.values(options));
+      return super.forward(...inputs.slice(0, first), named);
+    }
+  };
+  return new WithOptions(...args.map(argument));
+}
+
+/** @param {any} weights @param {string} key */
+async function numbers(weights, key) {
+  const stored = await weights.tensor(key);
+  return { tensor: new Tensor(stored.toFloat32(), stored.shape), bool: stored.dtype === 'BOOL' };
+}
+
+/**
+ * max|y - expected| / max|expected|; Infinity for another shape or a NaN that should not be one.
+ * @param {{ data: ArrayLike<number>, shape: number[] }} y
+ * @param {{ data: ArrayLike<number>, shape: number[] }} expected
+ */
+export function error(y, expected) {
+  if (y.shape.join() !== expected.shape.join()) return Infinity;
+  let worst = 0;
+  let largest = 0;
+  for (let i = 0; i < expected.data.length; i++) {
+    const difference = Math.abs(y.data[i] - expected.data[i]);
+    if (!(difference <= worst)) worst = Number.isNaN(difference) ? Infinity : difference;
+    largest = Math.max(largest, Math.abs(expected.data[i]));
+  }
+  return worst === 0 ? 0 : worst / largest;
+}
+
+/**
+ * Runs one case.
+ * @param {any} weights The fixture file.
+ * @param {Case} test
+ * @param {number} i
+ * @param {(file: string) => any} locate Where another fixture file is, for safetensors.open.
+ * @param {object} engine Options of compile: build, threads.
+ * @returns {Promise<number>} The error relative to the tolerance.
+ */
+export async function runCase(weights, test, i, locate, engine) {
+  const runs = test.runs ?? 1;
+  const suffix = (/** @type {number} */ r) => (test.runs ? `@${r}` : '');
+  const count = weights.names.filter((/** @type {string} */ name) => name.startsWith(`${i}.input.`)).length / runs;
+  const load = (/** @type {number} */ r) => Promise.all(Array.from({ length: count }, (_, j) => numbers(weights, `${i}.input.${j}${suffix(r)}`)));
+  const first = await load(0);
+  const shapes = test.inputs ?? first.map(({ tensor, bool }) => ({ shape: [...tensor.shape], dtype: bool ? 'bool' : 'f32' }));
+  if (!test.inputs && test.runs) for (const { shape } of shapes) shape[0] = null;
+  const source = test.checkpoint ? { weights: locate(test.checkpoint), prefix: test.prefix } : { weights, prefix: `${i}.weights.` };
+  const model = await compile(make(test), { ...source, inputs: shapes, ...engine });
+  let worst = 0;
+  try {
+    for (let r = 0; r < runs; r++) {
+      const inputs = (await load(r)).map(({ tensor }) => tensor);
+      const given = await model.forward(...inputs);
+      const outputs = Array.isArray(given) ? given.filter(Boolean) : [given];
+      const expected = weights.names.filter((/** @type {string} */ name) => name.startsWith(`${i}.output.`) && name.endsWith(suffix(r))).length;
+      if (outputs.length !== expected) return Infinity;
+      for (let j = 0; j < expected; j++) worst = Math.max(worst, error(outputs[j], (await numbers(weights, `${i}.output.${j}${suffix(r)}`)).tensor));
+    }
+  } finally {
+    model.dispose();
+  }
+  return worst / test.tolerance;
+}
+
+/**
+ * Every case of a fixture file.
+ * @param {any} source For safetensors.open.
+ * @param {(file: string) => any} locate
+ * @param {object} engine
+ * @returns {AsyncGenerator<{ test: Case, ratio: number }>}
+ */
+export async function* runFile(source, locate, engine) {
+  const weights = await safetensors.open(source);
+  try {
+    /** @type {Case[]} */
+    const cases = JSON.parse(weights.metadata.cases);
+    for (const [i, test] of cases.entries()) yield { test, ratio: await runCase(weights, test, i, locate, engine) };
+  } finally {
+    await weights.close();
+  }
+}
+
+/** Builds that this engine can run. @returns {string[]} */
+export function buildsHere() {
+  // (module (func (drop (f32x4.relaxed_madd ...)))): a relaxed instruction is refused where it is not known.
+  const relaxed = WebAssembly.validate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 16, 1, 14, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253, 133, 2, 11]));
+  const shared = typeof SharedArrayBuffer !== 'undefined' && (typeof process !== 'undefined' || globalThis.crossOriginIsolated);
+  return ['simd', 'relaxed'].filter((build) => build === 'simd' || relaxed).flatMap((build) => (shared ? [build, `${build}-threads`] : [build]));
+}
+
+export { nn };

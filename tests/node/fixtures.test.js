@@ -1,0 +1,46 @@
+/** Every fixture of tests/reference through every build that this Node runs, or the one that LAMELLA_BUILD names. */
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { buildsHere, error, runFile } from './fixtures.js';
+
+const folder = fileURLToPath(new URL('../reference/fixtures', import.meta.url));
+const results = fileURLToPath(new URL('../../build/parity', import.meta.url));
+const builds = process.env.LAMELLA_BUILD ? [process.env.LAMELLA_BUILD] : buildsHere();
+const plain = ['emoji.safetensors', 'open_clip_tiny.safetensors'];
+const files = readdirSync(folder).filter((file) => file.endsWith('.safetensors') && !plain.includes(file)).sort();
+
+test('the comparison sees NaN, another shape and a wrong number', () => {
+  const y = { data: [1, 2], shape: [2] };
+  assert.equal(error(y, y), 0);
+  assert.equal(error({ data: [1, NaN], shape: [2] }, y), Infinity);
+  assert.equal(error({ data: [1, 2], shape: [1, 2] }, y), Infinity);
+  assert.equal(error({ data: [1, 2.5], shape: [2] }, y), 0.25);
+});
+
+for (const build of builds) {
+  /** Worst error over tolerance, by class. @type {Record<string, { error: number, tolerance: number, cases: number }>} */
+  const table = {};
+  const threads = build.endsWith('threads') ? 3 : 1;
+  for (const file of files) {
+    test(`${build}: ${file.replace('.safetensors', '')}`, async () => {
+      const failed = [];
+      for await (const { test: { name, class: path, tolerance }, ratio } of runFile(join(folder, file), (other) => join(folder, other), { build, threads })) {
+        const row = table[path] ??= { error: 0, tolerance, cases: 0 };
+        row.error = Math.max(row.error, ratio * tolerance);
+        row.cases++;
+        if (!(ratio <= 1)) failed.push(`${path} ${name}: ${ratio.toFixed(2)} x the tolerance ${tolerance}`);
+      }
+      assert.deepEqual(failed, []);
+    });
+  }
+  after(() => {
+    mkdirSync(results, { recursive: true });
+    writeFileSync(join(results, `${build}.json`), JSON.stringify(table, null, 1));
+    for (const [path, { error: worst, tolerance, cases }] of Object.entries(table)) {
+      console.log(`${build.padEnd(16)} ${path.padEnd(24)} ${String(cases).padStart(3)} cases  error ${worst.toExponential(1)}  tolerance ${tolerance}`);
+    }
+  });
+}
