@@ -82,7 +82,7 @@ function startInBrowser(job, ready, failed) {
 /** @type {typeof startInBrowser} */
 function startInNode(job, ready, failed) {
   const { Worker } = nodeModule('node:worker_threads');
-  const worker = new Worker(PROGRAM, { eval: true });
+  const worker = new Worker(PROGRAM, { eval: true, execArgv: [] });   // without --input-type=module and the like
   worker.unref();   // a process that has nothing else to do exits
   worker.once('message', ready);
   worker.once('error', failed);
