@@ -1,6 +1,7 @@
 /** What `forward` accepts, and how it becomes f32 numbers of the declared shape. */
 import { badArgument, integer, showShape } from './arguments.js';
 import { LamellaError } from './errors.js';
+import { toTensor } from './image.js';
 import { Tensor, toFloat32 } from './tensor.js';
 
 /** @typedef {import('./tensor.js').TensorData} TensorData */
@@ -43,8 +44,8 @@ export function readInput(index, spec, input, preprocess) {
   const what = `forward: input ${index}`;
   if (input instanceof Tensor) return checked(what, spec, input);
   if (typeof input === 'number' || typeof input === 'boolean') return checked(what, spec, new Tensor(Float32Array.of(Number(input)), []));
-  if (Array.isArray(input)) return checked(what, spec, named(what, () => new Tensor(input)));
-  const isPicture = wantsPicture(spec) && typeof input === 'object' && input !== null;
+  const isPicture = wantsPicture(spec) && mayBePicture(Array.isArray(input) ? input[0] : input);
+  if (Array.isArray(input) && !isPicture) return checked(what, spec, named(what, () => new Tensor(input)));
   if (ArrayBuffer.isView(input) && !(isPicture && isNodeBuffer(input))) {
     const shape = inferShape(what, spec, /** @type {any} */ (input).length ?? 0);
     return checked(what, spec, named(what, () => new Tensor(/** @type {any} */ (input), shape)));
@@ -55,6 +56,9 @@ export function readInput(index, spec, input, preprocess) {
 
 /** @param {InputSpec} spec */
 const wantsPicture = ({ shape }) => shape.length === 4 && shape[1] === 3;
+
+/** @param {unknown} input */
+const mayBePicture = (input) => typeof input === 'string' || (typeof input === 'object' && input !== null && !Array.isArray(input));
 
 /**
  * Node's Buffer, what readFile gives: the bytes of a file, not numbers.
@@ -71,9 +75,8 @@ const isNodeBuffer = (input) => typeof Buffer === 'function' && Buffer.isBuffer(
  */
 async function readPicture(what, spec, source, preprocess) {
   const [, , h, w] = spec.shape;
-  const size = h !== null && h === w ? { size: h } : {};
-  const { toTensor } = await import('./image.js');
-  return checked(what, spec, await toTensor(source, preprocess ?? size));
+  const size = h !== null && w !== null ? { size: /** @type {[number, number]} */ ([h, w]) } : {};
+  return checked(what, spec, await toTensor(source, { ...size, ...preprocess }));
 }
 
 /**

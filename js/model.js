@@ -39,8 +39,9 @@ export class Model {
    * Runs the network.
    *
    * Each input is a Tensor; a typed array, where the shape follows from its length; nested arrays of numbers; or, for an input
-   * [n, 3, h, w], a picture: whatever image.toTensor takes but bare bytes in a Uint8Array, prepared as `module.preprocess` says. An
-   * options object `{ signal }` may come last. Inputs must not change before the promise settles. Calls made meanwhile wait their turn.
+   * [n, 3, h, w], a picture or a list of them: whatever image.toTensor takes (a Uint8Array holds numbers, though, and not a file; an
+   * ArrayBuffer, a Blob and Node's Buffer are files), prepared as `module.preprocess` says. An options object `{ signal }` may come last.
+   * Inputs must not change before the promise settles. Calls made meanwhile wait their turn.
    * @param {...(ModelInput | { signal?: AbortSignal })} inputs
    * @returns {Promise<any>} A Tensor, or an array or object of Tensors, as the module's forward returns. They belong to the caller.
    * @throws {LamellaError} 'shape' or 'argument': an input is not what the network takes; 'disposed'; 'memory'. The signal's reason when aborted:

@@ -1,5 +1,6 @@
 import { badArgument, boolean, divides, integer, options, show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
+import { CLIP_MEAN, CLIP_STD } from '../image.js';
 import { Module } from '../module.js';
 import { AttentionPool2d } from '../nn/attention.js';
 import { Sequential } from '../nn/containers.js';
@@ -65,7 +66,7 @@ export class ModifiedResNet extends Module {
     /** Shapes of forward's arguments, for compile. */
     this.inputs = [[null, 3, imageSize, imageSize]];
     /** How a picture becomes an input, for image.toTensor: CLIP's. */
-    this.preprocess = { size: imageSize, mean: [0.48145466, 0.4578275, 0.40821073], std: [0.26862954, 0.26130258, 0.27577711] };
+    this.preprocess = { size: imageSize, mean: CLIP_MEAN, std: CLIP_STD };
   }
 
   /** @param {SymbolicTensor} x [n, 3, imageSize, imageSize] */

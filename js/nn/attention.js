@@ -2,6 +2,9 @@
 import { badArgument, boolean, divides, integer, options, showShape } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import * as F from '../functional.js';
+import { additiveMask } from '../functional/attention.js';
+import { linearRows } from '../functional/layers.js';
+import { symbolic } from '../functional/record.js';
 import { Module, Parameter } from '../module.js';
 import { Tensor } from '../tensor.js';
 import { LayerNorm, Linear } from './layers.js';
@@ -91,7 +94,7 @@ export class MultiheadAttention extends Module {
     const e = this.embedDim;
     if (this.in_proj_weight) {
       const packed = this.in_proj_weight;
-      return [query, key, value].map((x, i) => F.linearRows(x, packed, this.in_proj_bias, i * e, e));
+      return [query, key, value].map((x, i) => linearRows(x, packed, this.in_proj_bias, i * e, e));
     }
     const weights = [this.q_proj_weight, this.k_proj_weight, this.v_proj_weight];
     return [query, key, value].map((x, i) => {
@@ -120,12 +123,12 @@ export class MultiheadAttention extends Module {
   mask(attnMask, keyPaddingMask, rank) {
     let mask = null;
     if (attnMask !== null) {
-      mask = F.additiveMask(asMask('attnMask', attnMask), false);
+      mask = additiveMask(asMask('attnMask', attnMask), false);
       if (mask.shape.length === 3) mask = F.unflatten(mask, 0, [-1, this.numHeads]);
       else if (mask.shape.length !== 2) throw new LamellaError('shape', `MultiheadAttention: expected attnMask [t, s] or [n numHeads, t, s], got ${showShape(mask.shape)}`);
     }
     if (keyPaddingMask !== null) {
-      let padding = F.additiveMask(asMask('keyPaddingMask', keyPaddingMask), false);
+      let padding = additiveMask(asMask('keyPaddingMask', keyPaddingMask), false);
       if (padding.shape.length !== rank - 1) throw new LamellaError('shape', `MultiheadAttention: expected keyPaddingMask ${rank === 3 ? '[n, s]' : '[s]'}, got ${showShape(padding.shape)}`);
       padding = rank === 3 ? F.unflatten(padding, 1, [1, 1, -1]) : F.unflatten(padding, 0, [1, 1, 1, -1]);
       mask = mask === null ? padding : F.add(padding, mask);
@@ -183,7 +186,7 @@ export class MultiheadAttention extends Module {
  */
 function asMask(name, mask) {
   if (typeof mask === 'number') throw badArgument(`MultiheadAttention: ${name}`, 'a tensor', mask);
-  return F.asTensor(mask);
+  return symbolic(mask, `MultiheadAttention: ${name}`);
 }
 
 /**

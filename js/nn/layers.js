@@ -6,7 +6,7 @@ import { badArgument, boolean, divides, finite, integer, options, pair, show, si
 import * as F from '../functional.js';
 import { Buffer, Module, Parameter } from '../module.js';
 
-/** @import { Pair } from '../functional.js' */
+/** @import { Pair } from '../functional/layers.js' */
 /** @import { Operand } from '../tensor.js' */
 /**
  * @typedef {object} Conv2dOptions

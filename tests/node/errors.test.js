@@ -117,7 +117,9 @@ describe('arguments in forward', () => {
   it('a tensor of another compile', async () => {
     let kept;
     const model = await compile(new Forward([[2, 3]], (x) => (kept = x.relu())));
-    await rejects(new Forward([[2, 3]], (x) => x.add(kept)), { code: 'argument', message: /comes from another compile/ });
+    for (const compute of [(x) => x.add(kept), () => kept.flatten(), (x) => F.cat([x, kept]), () => kept]) {
+      await rejects(new Forward([[2, 3]], compute), { code: 'argument', message: /comes from another compile/ });
+    }
     model.dispose();
     assert.throws(() => kept.relu(), { code: 'state', message: /relu/ });
   });

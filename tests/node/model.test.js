@@ -89,6 +89,22 @@ describe('inputs', () => {
     model.dispose();
   });
 
+  it('may be pictures where a picture is wanted', async () => {
+    const pixels = { data: Uint8Array.from({ length: 8 * 8 * 3 }, (_, i) => (i % 3) * 100), width: 8, height: 8, channels: 3 };
+    const module = new Double([null, 3, 8, 8]);
+    module.preprocess = { mean: [0, 0, 0], std: [1, 1, 1] };
+    const model = await compile(module);
+    for (const [input, n] of [[pixels, 1], [[pixels, pixels], 2]]) {
+      const { data, shape } = await model.forward(input);
+      assert.deepEqual(shape, [n, 3, 8, 8]);
+      data.forEach((v, i) => assert.ok(Math.abs(v - 2 * (Math.floor(i / 64) % 3) * 100 / 255) < 1e-6));
+    }
+    await assert.rejects(model.forward({}), { name: 'LamellaError', message: /image/ });
+    await assert.rejects(model.forward(new Uint8Array(5)), { code: 'shape', message: /expected shape \[\?, 3, 8, 8\], got 5 numbers/ });
+    assert.deepEqual((await model.forward(new Uint8Array(192).fill(3))).data, new Float32Array(192).fill(6));
+    model.dispose();
+  });
+
   it('may be empty', async () => {
     const model = await double([null, 2]);
     assert.deepEqual((await model.forward(new Tensor(new Float32Array(0), [0, 2]))).shape, [0, 2]);

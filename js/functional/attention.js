@@ -1,0 +1,67 @@
+/** Attention. */
+import { boolean, divides, finite, integer, options, showShape } from '../arguments.js';
+import { div, sub } from './arithmetic.js';
+import { optional, record, shapeError, symbolic, value } from './record.js';
+
+/** @import { Operand } from '../tensor.js' */
+/** @import { SymbolicTensor } from '../tensor.js' */
+
+/**
+ * softmax(scale q k^T + mask) v.  q [..., t, d], k [..., s, d], v [..., s, e] -> [..., t, e].
+ * @param {Operand} query
+ * @param {Operand} key
+ * @param {Operand} value_
+ * @param {object} [options]
+ * @param {Operand | null} [options.attnMask] Broadcastable to [..., t, s]. Added to the scores; one of dtype 'bool' (an input declared
+ *   as `{ shape, dtype: 'bool' }`) says instead which scores count: true counts, false does not.
+ * @param {number} [options.dropoutP] Does nothing: there is no dropout outside training.
+ * @param {boolean} [options.isCausal] Row i sees columns 0 to i.
+ * @param {number | null} [options.scale] Defaults to 1 / sqrt(d).
+ * @param {boolean} [options.enableGqa] The heads (axis -3) of q are a multiple of those of k and v.
+ */
+export function scaledDotProductAttention(query, key, value_, { attnMask = null, isCausal = false, scale = null, enableGqa = false, ...rest } = {}) {
+  options('scaledDotProductAttention', [rest], { dropoutP: 0 });
+  const [q, k, v] = [symbolic(query, 'attention: query'), symbolic(key, 'attention: key'), symbolic(value_, 'attention: value')];
+  const [queryHeads, keyHeads] = [q.shape.at(-3), k.shape.at(-3)];
+  if (typeof queryHeads === 'number' && typeof keyHeads === 'number' && queryHeads !== keyHeads) {
+    if (!enableGqa) throw shapeError(`scaledDotProductAttention: query ${showShape(q.shape)} and key ${showShape(k.shape)} differ in axis -3; grouped heads need { enableGqa: true }`);
+    divides('scaledDotProductAttention', 'query heads', queryHeads, 'key heads', keyHeads);
+  }
+  const mask = attnMask === null ? null : additiveMask(symbolic(attnMask, 'attention: attnMask'), true);
+  return record('attention', [q.value, k.value, v.value, optional(mask, 'attention: attnMask'),
+    scale === null ? 0 : finite('scaledDotProductAttention: scale', scale), Number(boolean('scaledDotProductAttention: isCausal', isCausal))]);
+}
+
+/**
+ * A mask to add to scores: 0 where a score counts, -infinity where it does not. A mask that is not bool is one already.
+ * @param {SymbolicTensor} mask
+ * @param {boolean} keep What a true element of a bool mask means: the score counts, or it does not.
+ * @returns {SymbolicTensor}
+ */
+export function additiveMask(mask, keep) {
+  if (mask.dtype !== 'bool') return mask;
+  const rest = sub(1, mask);
+  return keep ? div(sub(0, rest), mask) : div(sub(0, mask), rest);   // -0 / 1 or -1 / 0
+}
+
+/**
+ * CLIP's attention pool. With T = [mean of pixels; pixels] + positionalEmbedding [h w + 1, c], layer-normalised where `ln` is given:
+ * y = c_proj(attention of q_proj(T_0) over k_proj(T) and v_proj(T)).  x [n, c, h, w] -> [n, out].
+ * @param {Operand} x
+ * @param {object} weights Parameters, each [weight, bias] but the first.
+ * @param {Operand} weights.positionalEmbedding
+ * @param {[Operand, Operand]} weights.qProj
+ * @param {[Operand, Operand]} weights.kProj
+ * @param {[Operand, Operand]} weights.vProj
+ * @param {[Operand, Operand]} weights.cProj
+ * @param {[Operand, Operand] | null} [weights.ln]
+ * @param {number} numHeads
+ * @param {{ eps?: number, projectTwice?: boolean }} [options] `eps` (1e-5) of the layer norm; `projectTwice` (false): q, k and v pass
+ *   through their projections a second time.
+ */
+export function attentionPool2d(x, { positionalEmbedding, qProj, kProj, vProj, cProj, ln = null }, numHeads, { eps = 1e-5, projectTwice = false } = {}) {
+  const weights = [positionalEmbedding, ...qProj, ...kProj, ...vProj, ...cProj].map((w) => value(w, 'attentionPool2d: weight'));
+  const norm = (ln ?? [null, null]).map((w) => optional(w, 'attentionPool2d: ln'));
+  return record('attention_pool2d', [value(x, 'attentionPool2d: input'), [...weights, ...norm],
+    integer('attentionPool2d: numHeads', numHeads, 1), finite('attentionPool2d: eps', eps), Number(projectTwice)]);
+}

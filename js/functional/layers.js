@@ -1,0 +1,112 @@
+/** Layers with weights. */
+import { badArgument, finite, integer, options, pair, show, showShape, sizes } from '../arguments.js';
+import { LamellaError } from '../errors.js';
+import { SymbolicTensor } from '../tensor.js';
+import { ANY } from '../trace.js';
+import { add } from './arithmetic.js';
+import { optional, record, shapeError, symbolic, value } from './record.js';
+
+/** @import { Operand } from '../tensor.js' */
+/** @typedef {number | [number, number]} Pair An integer for both axes, or [height, width]. */
+
+/**
+ * y = x W^T + b.  x [..., in], weight [out, in], bias [out] -> [..., out].
+ * @param {Operand} x
+ * @param {Operand} weight A Parameter, or a computed tensor.
+ * @param {Operand | null} [bias]
+ */
+export function linear(x, weight, bias = null) {
+  const w = symbolic(weight, 'linear: weight');
+  const input = value(x, 'linear: input');
+  if (!(weight instanceof SymbolicTensor)) {
+    return record('linear', [input, w.value, optional(bias, 'linear: bias'), 0, w.shape[0] ?? ANY]);
+  }
+  const y = record('matmul', [input, w.value, 1]);
+  return bias === null ? y : add(y, bias);
+}
+
+/**
+ * Rows [first, first + rows) of a linear layer: what a packed `in_proj_weight` needs for query, key and value.
+ * @param {Operand} x
+ * @param {Operand} weight A Parameter [out, in].
+ * @param {Operand | null} bias [out]
+ * @param {number} first
+ * @param {number} rows
+ */
+export function linearRows(x, weight, bias, first, rows) {
+  return record('linear', [value(x, 'linear: input'), value(weight, 'linear: weight'), optional(bias, 'linear: bias'), first, rows]);
+}
+
+/**
+ * Convolution of x [n, c, h, w] with weight [out, c / groups, kh, kw]; zeros around the image.
+ * Output height: floor((h + 2 padding - dilation (kh - 1) - 1) / stride) + 1. Options: `stride` (1), `padding` (0; an integer,
+ * [h, w], 'valid', or 'same' with stride 1), `dilation` (1), `groups` (1).
+ * @param {Operand} x
+ * @param {Operand} weight A Parameter.
+ * @param {Operand | null} [bias] A Parameter [out].
+ * @param {...any} rest
+ */
+export function conv2d(x, weight, bias = null, ...rest) {
+  const o = options('conv2d', rest, { stride: /** @type {Pair} */ (1), padding: /** @type {Pair | string} */ (0), dilation: /** @type {Pair} */ (1), groups: 1 });
+  const w = symbolic(weight, 'conv2d: weight');
+  const stride = pair('conv2d: stride', o.stride, 1);
+  const dilation = pair('conv2d: dilation', o.dilation, 1);
+  const padding = sides('conv2d: padding', o.padding, stride, dilation, [w.shape[2] ?? 1, w.shape[3] ?? 1]);
+  return record('conv2d', [value(x, 'conv2d: input'), w.value, optional(bias, 'conv2d: bias'), stride, padding, dilation,
+    integer('conv2d: groups', o.groups, 1)]);
+}
+
+/**
+ * Padding as { top, left, bottom, right }; PyTorch's 'same' puts the odd one at the end.
+ * @param {string} what
+ * @param {unknown} padding
+ * @param {[number, number]} stride
+ * @param {[number, number]} dilation
+ * @param {[number, number]} kernel
+ * @returns {[number, number, number, number]}
+ */
+function sides(what, padding, stride, dilation, kernel) {
+  if (padding === 'valid') return [0, 0, 0, 0];
+  if (padding === 'same') {
+    if (stride[0] !== 1 || stride[1] !== 1) throw new LamellaError('argument', `${what}: 'same' needs stride 1, got ${show(stride)}`);
+    const [h, w] = kernel.map((size, i) => dilation[i] * (size - 1));
+    return [h >> 1, w >> 1, h - (h >> 1), w - (w >> 1)];
+  }
+  if (typeof padding === 'string') throw badArgument(what, "an integer, [height, width], 'same' or 'valid'", padding);
+  const [h, w] = pair(what, padding);
+  return [h, w, h, w];
+}
+
+/**
+ * y = (x - mean) / sqrt(variance + eps) * weight + bias for each channel (axis 1), with the statistics of training.
+ * @param {Operand} x [n, c, ...]
+ * @param {Operand} runningMean [c]
+ * @param {Operand} runningVar [c]
+ * @param {Operand | null} [weight] [c]
+ * @param {Operand | null} [bias] [c]
+ * @param {{ eps?: number }} [options] `eps` (1e-5)
+ */
+export function batchNorm(x, runningMean, runningVar, weight = null, bias = null, { eps = 1e-5 } = {}) {
+  return record('batch_norm', [value(x, 'batchNorm: input'), value(runningMean, 'batchNorm: runningMean'),
+    value(runningVar, 'batchNorm: runningVar'), optional(weight, 'batchNorm: weight'), optional(bias, 'batchNorm: bias'),
+    finite('batchNorm: eps', eps)]);
+}
+
+/**
+ * Over the last axes: y = (x - mean) / sqrt(variance + eps) * weight + bias, the variance being the biased one.
+ * @param {Operand} x [..., ...normalizedShape]
+ * @param {number | number[]} normalizedShape
+ * @param {Operand | null} [weight] Of the normalized shape.
+ * @param {Operand | null} [bias] Of the normalized shape.
+ * @param {number} [eps]
+ */
+export function layerNorm(x, normalizedShape, weight = null, bias = null, eps = 1e-5) {
+  const input = symbolic(x, 'layerNorm: input');
+  const shape = sizes('layerNorm: normalizedShape', [normalizedShape].flat(), 1);
+  const tail = input.shape.slice(input.shape.length - shape.length);
+  if (!shape.length || tail.length !== shape.length || tail.some((size, i) => size !== null && size !== shape[i])) {
+    throw shapeError(`layerNorm: expected an input that ends in ${showShape(shape)}, got ${showShape(input.shape)}`);
+  }
+  return record('layer_norm', [input.value, optional(weight, 'layerNorm: weight'), optional(bias, 'layerNorm: bias'),
+    shape.length, finite('layerNorm: eps', eps)]);
+}
