@@ -1,127 +1,189 @@
-/** The header of a safetensors file: its JSON, checked as strictly as the format's own library does. */
+/** The header of a safetensors file: read, and checked as the Rust library checks it. */
+import { show, showShape } from '../arguments.js';
 import { LamellaError } from '../errors.js';
+import { readBytes } from './bytes.js';
+import { DTYPES } from './dtype.js';
 
-/** Bits of one element, by the format's names. @type {Record<string, number>} */
-export const BITS = {
-  BOOL: 8, U8: 8, I8: 8, F8_E5M2: 8, F8_E4M3: 8, F8_E8M0: 8, F8_E4M3FNUZ: 8, F8_E5M2FNUZ: 8, F4: 4, F6_E2M3: 6, F6_E3M2: 6,
-  I16: 16, U16: 16, F16: 16, BF16: 16, I32: 32, U32: 32, F32: 32, C64: 64, F64: 64, I64: 64, U64: 64,
-};
-/** Longest header that the format allows, in bytes. */
-export const LONGEST = 100_000_000;
+/** @typedef {import('./bytes.js').Source} Source */
+/**
+ * @typedef {object} Entry
+ * @property {string} name
+ * @property {string} dtype A name of `DTYPES`.
+ * @property {readonly number[]} shape
+ * @property {number} begin First byte in the file.
+ * @property {number} end
+ */
+/** @typedef {{ entries: Entry[], metadata: Record<string, string>, size: number }} Header Entries in the order of their bytes. */
 
-/** @typedef {{ dtype: string, shape: number[], begin: number, end: number }} Entry Place of a tensor, counted from the start of the file. */
-/** @typedef {{ tensors: Map<string, Entry>, metadata: Record<string, string>, end: number }} Header */
-
-/** @param {string} file @param {string} message @param {{ path?: string, cause?: unknown }} [details] */
-export const refuse = (file, message, { path = file, cause } = {}) => new LamellaError('safetensors', `${file}: ${message}`, { path, cause });
+/** What the Rust library takes at most. */
+const MAX_HEADER = 100_000_000;
 
 /**
- * @param {string} file For messages.
- * @param {Uint8Array} bytes The header's JSON.
- * @param {number} start Where tensor data begins in the file.
- * @param {number | undefined} size Of the file, if known.
+ * @param {Source} source
+ * @param {{ signal?: AbortSignal | null }} [options]
+ * @returns {Promise<{ header: Header } | { json: string }>} The text, if the source is a JSON file: the index of shards.
+ * @throws {LamellaError} 'safetensors', 'html', 'truncated'
+ */
+export async function readHeader(source, { signal } = {}) {
+  const { name, size } = source;
+  const first = await readBytes(source, 0, 8, { signal, short: true });
+  if (first.length < 8) throw new LamellaError('truncated', `${name}: expected a safetensors file, got ${first.length} bytes${first.length ? '' : ': it is empty'}`, { path: name });
+  const length = Number(new DataView(first.buffer, first.byteOffset).getBigUint64(0, true));
+  if (length > MAX_HEADER) {
+    if (first[0] === 0x7b) return { json: await readText(source, first, signal) };
+    throw await notSafetensors(source, first, signal, `its first 8 bytes give a header of ${length} bytes, at most ${MAX_HEADER} are allowed`);
+  }
+  if (size !== undefined && 8 + length > size) {
+    throw await notSafetensors(source, first, signal, `its first 8 bytes give a header of ${length} bytes, but the file has ${size}`);
+  }
+  const bytes = await readBytes(source, 8, 8 + length, { signal });
+  return { header: parseHeader(name, bytes, 8 + length, size) };
+}
+
+/**
+ * @param {Source} source
+ * @param {Uint8Array} first
+ * @param {AbortSignal | null} [signal]
+ */
+async function readText(source, first, signal) {
+  const decoder = new TextDecoder();
+  let text = decoder.decode(first, { stream: true });
+  for await (const piece of source.stream(first.length, undefined, { signal })) {
+    text += decoder.decode(piece, { stream: true });
+    if (text.length > MAX_HEADER) throw new LamellaError('safetensors', `${source.name}: the JSON file is larger than ${MAX_HEADER} bytes`, { path: source.name });
+  }
+  return text;
+}
+
+/**
+ * Says what the file is instead, if that can be seen.
+ * @param {Source} source
+ * @param {Uint8Array} first
+ * @param {AbortSignal | null | undefined} signal
+ * @param {string} problem
+ */
+async function notSafetensors(source, first, signal, problem) {
+  const { name } = source;
+  const more = await readBytes(source, first.length, 512, { signal, short: true });
+  const latin = new TextDecoder('latin1');
+  const text = (latin.decode(first) + latin.decode(more)).trimStart();
+  if (/^<(!doctype|html|head|body|\?xml|!--)/i.test(text)) return new LamellaError('html', `${name}: expected weights, got an HTML page: ${show(text.slice(0, 60))}`, { path: name });
+  const kinds = [
+    [/^version https/, 'a pointer of Git LFS in place of the file; use the address with /resolve/ rather than /raw/'],
+    [/^PK\x03\x04/, 'a zip archive, as PyTorch saves .pt and .bin; save it with safetensors.torch.save_file'],
+    [/^\u20ac[\x02-\x05]/, 'a Python pickle; save it with safetensors.torch.save_file'],
+    [/^GGUF/, 'a GGUF file'],
+    [/^\x89HDF/, 'an HDF5 file'],
+  ];
+  const kind = kinds.find(([pattern]) => /** @type {RegExp} */ (pattern).test(text));
+  return new LamellaError('safetensors', `${name}: expected a safetensors file, got ${kind ? kind[1] : `something else: ${problem}`}`, { path: name });
+}
+
+/**
+ * @param {string} file For errors.
+ * @param {Uint8Array} bytes The JSON.
+ * @param {number} dataBegin Where the numbers begin in the file.
+ * @param {number | undefined} size Of the file.
  * @returns {Header}
  */
-export function parseHeader(file, bytes, start, size) {
-  const text = decode(file, bytes);
-  if (text[0] !== '{') throw refuse(file, `not a safetensors file: its header begins with ${JSON.stringify(text.slice(0, 16))}, expected "{"`);
-  /** @type {Record<string, any>} */
+export function parseHeader(file, bytes, dataBegin, size) {
+  const fail = (/** @type {string} */ problem, /** @type {unknown} */ cause = undefined) => new LamellaError('safetensors', `${file}: ${problem}`, { path: file, cause });
+  if (bytes[0] !== 0x7b) throw fail(`the header must begin with "{", got ${bytes.length ? `byte ${bytes[0]}` : 'an empty header'}`);
+  let text;
   let json;
   try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
     json = JSON.parse(text);
   } catch (cause) {
-    throw refuse(file, `the header is not JSON: ${/** @type {Error} */ (cause).message}`, { cause });
+    throw fail(`the header is not JSON in UTF-8: ${/** @type {Error} */ (cause).message}`, cause);
   }
   const twice = duplicateKey(text);
-  if (twice !== null) throw refuse(file, `the tensor "${twice}" is described twice`, { path: twice });
-  const { __metadata__: metadata = {}, ...entries } = json;
-  if (!isObject(metadata) || Object.values(metadata).some((value) => typeof value !== 'string')) throw refuse(file, '__metadata__ should map strings to strings');
-  const tensors = new Map(Object.entries(entries).map(([name, entry]) => [name, readEntry(file, name, entry, start)]));
-  const end = checkPlaces(file, tensors, start, size);
-  return { tensors, metadata: /** @type {Record<string, string>} */ (metadata), end };
-}
-
-/** @param {string} file @param {Uint8Array} bytes */
-function decode(file, bytes) {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw refuse(file, 'not a safetensors file: its header is not UTF-8', { cause });
+  if (twice !== null) throw fail(`the header has the name ${show(twice)} twice`);
+  const { __metadata__: metadata = {}, ...tensors } = json;
+  if (!isObject(metadata) || Object.values(metadata).some((value) => typeof value !== 'string')) {
+    throw fail(`__metadata__: expected an object of strings, got ${JSON.stringify(metadata).slice(0, 80)}`);
   }
+  const entries = Object.entries(tensors).map(([name, info]) => parseEntry(name, info, dataBegin, fail));
+  entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  return { entries, metadata, size: checkCoverage(entries, dataBegin, size, fail) };
 }
 
-/** @param {unknown} value @returns {value is Record<string, any>} */
+/** @param {unknown} value */
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** @param {unknown} value @returns {value is number} */
-const isSize = (value) => Number.isSafeInteger(value) && /** @type {number} */ (value) >= 0;
-
 /**
- * @param {string} file
  * @param {string} name
- * @param {unknown} entry
- * @param {number} start
+ * @param {any} info
+ * @param {number} dataBegin
+ * @param {(problem: string) => LamellaError} fail
  * @returns {Entry}
  */
-function readEntry(file, name, entry, start) {
-  const wrong = (/** @type {string} */ what) => refuse(file, `tensor "${name}": ${what}`, { path: name });
-  if (!isObject(entry)) throw wrong(`expected an object, got ${JSON.stringify(entry)}`);
-  const { dtype, shape, data_offsets: offsets } = entry;
-  const bits = Object.hasOwn(BITS, dtype) ? BITS[dtype] : undefined;
-  if (bits === undefined) throw wrong(`unknown dtype ${JSON.stringify(dtype)}`);
-  if (!Array.isArray(shape) || !shape.every(isSize)) throw wrong(`shape ${JSON.stringify(shape)} is not a list of sizes`);
-  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize) || offsets[0] > offsets[1]) {
-    throw wrong(`data_offsets ${JSON.stringify(offsets)} are not a range of bytes`);
+function parseEntry(name, info, dataBegin, fail) {
+  const failTensor = (/** @type {string} */ what, /** @type {string} */ expected, /** @type {unknown} */ got) =>
+    fail(`tensor ${show(name)}: ${what}: expected ${expected}, got ${JSON.stringify(got)?.slice(0, 80) ?? 'nothing'}`);
+  if (!isObject(info)) throw failTensor('entry', '{ dtype, shape, data_offsets }', info);
+  const { dtype, shape, data_offsets: offsets } = info;
+  if (!Object.hasOwn(DTYPES, dtype)) throw failTensor('dtype', `one of ${Object.keys(DTYPES).join(', ')}`, dtype);
+  if (!Array.isArray(shape) || !shape.every(isCount)) throw failTensor('shape', 'a list of sizes', shape);
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount) || offsets[0] > offsets[1]) {
+    throw failTensor('data_offsets', '[begin, end] with 0 <= begin <= end', offsets);
   }
-  const expected = shape.reduce((n, size) => n * size, 1) * bits / 8;
-  if (offsets[1] - offsets[0] !== expected) throw wrong(`${dtype} [${shape.join(', ')}] takes ${expected} bytes, data_offsets give it ${offsets[1] - offsets[0]}`);
-  return { dtype, shape, begin: start + offsets[0], end: start + offsets[1] };
+  const bits = shape.reduce((/** @type {number} */ product, /** @type {number} */ dim) => product * dim, DTYPES[dtype].bits);
+  if (bits > Number.MAX_SAFE_INTEGER) throw failTensor('shape', 'less than 2^53 bits', shape);
+  if (bits % 8) throw failTensor('shape', `whole bytes of ${dtype}`, shape);
+  const [begin, end] = offsets;
+  if (end - begin !== bits / 8) {
+    throw fail(`tensor ${show(name)}: ${showShape(shape)} of ${dtype} takes ${bits / 8} bytes, but data_offsets [${begin}, ${end}] give ${end - begin}`);
+  }
+  return { name, dtype, shape: Object.freeze(shape), begin: dataBegin + begin, end: dataBegin + end };
 }
 
+/** @param {unknown} value */
+const isCount = (value) => Number.isSafeInteger(value) && /** @type {number} */ (value) >= 0;
+
 /**
- * Tensors must fill the file without holes or overlap.
- * @param {string} file
- * @param {Map<string, Entry>} tensors
- * @param {number} start
+ * The tensors must fill the file without gaps and overlaps.
+ * @param {Entry[]} entries In order.
+ * @param {number} dataBegin
  * @param {number | undefined} size
+ * @param {(problem: string) => LamellaError} fail
+ * @returns {number} The file's size.
  */
-function checkPlaces(file, tensors, start, size) {
-  let at = start;
-  for (const [name, { begin, end }] of [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end)) {
+function checkCoverage(entries, dataBegin, size, fail) {
+  let at = dataBegin;
+  let before = 'the header';
+  for (const { name, begin, end } of entries) {
     if (begin !== at) {
-      const what = begin < at ? 'overlaps the one before it' : `leaves a hole of ${begin - at} bytes before it`;
-      throw refuse(file, `tensor "${name}": its data ${what}`, { path: name });
+      const what = begin > at ? 'leave a hole after' : 'overlap with';
+      throw fail(`tensor ${show(name)}: data_offsets [${begin - dataBegin}, ${end - dataBegin}] ${what} ${before}, which ends at ${at - dataBegin}`);
     }
     at = end;
+    before = `tensor ${show(name)}`;
   }
-  if (size !== undefined && at !== size) {
-    throw refuse(file, at > size ? `truncated: its header describes ${at} bytes, the file has ${size}` : `${size - at} bytes follow the last tensor`);
+  if (size !== undefined && at > size) {
+    const first = /** @type {Entry} */ (entries.find(({ end }) => end > size));
+    throw fail(`the file is truncated: expected ${at} bytes, got ${size}; tensor ${show(first.name)} ends at byte ${first.end}`);
   }
+  if (size !== undefined && at < size) throw fail(`the file is too long: ${before} ends at byte ${at}, the file has ${size}`);
   return at;
 }
 
 /**
- * JSON.parse keeps the last of two equal keys without a word.
- * @param {string} text Valid JSON, an object.
- * @returns {string | null} A key of the outermost object that comes twice.
+ * A key that one object of the JSON has twice; JSON.parse keeps the last and says nothing.
+ * @param {string} text Valid JSON.
+ * @returns {string | null}
  */
 function duplicateKey(text) {
-  const seen = new Set();
-  let depth = 0;
-  for (let i = 0; i < text.length; i++) {
-    const c = text[i];
-    if (c === '{' || c === '[') depth++;
-    else if (c === '}' || c === ']') depth--;
-    else if (c === '"') {
-      const begin = i;
-      for (i++; text[i] !== '"'; i++) if (text[i] === '\\') i++;
-      if (depth !== 1) continue;
-      let next = i + 1;
-      while (/\s/.test(text[next])) next++;
-      if (text[next] !== ':') continue;
-      const key = JSON.parse(text.slice(begin, i + 1));
-      if (seen.has(key)) return key;
-      seen.add(key);
+  /** @type {Set<string>[]} */
+  const open = [];
+  for (const [token, key] of text.matchAll(/("(?:[^"\\]|\\.)*")\s*:|"(?:[^"\\]|\\.)*"|[{}]/g)) {
+    if (token === '{') open.push(new Set());
+    else if (token === '}') open.pop();
+    else if (key) {
+      const name = JSON.parse(key);
+      const seen = open[open.length - 1];
+      if (seen.has(name)) return name;
+      seen.add(name);
     }
   }
   return null;

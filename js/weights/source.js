@@ -1,307 +1,194 @@
-/**
- * Bytes from anywhere: a URL, a path, a File, a Blob, a buffer, a Response. Every source has one primitive, `stream(begin, end)`; those
- * that are `random` take any range, the others (a server without range requests, a stream) only go forward.
- */
+/** Everything that bytes can be read from, behind one interface. */
+import { badArgument } from '../arguments.js';
 import { LamellaError } from '../errors.js';
+import { abortable, PIECE, reason, truncated } from './bytes.js';
+import { openHttp, openResponse, StreamSource } from './http.js';
 
+/** @typedef {import('./bytes.js').Source} Source */
 /**
- * @typedef {string | URL | Blob | ArrayBuffer | SharedArrayBuffer | ArrayBufferView | Response | ReadableStream<Uint8Array>} ByteSource
+ * A URL (in Node also of a file), a path (in Node), a File or Blob, bytes, a Response, a stream of bytes, a file chosen with
+ * `showOpenFilePicker`.
+ * @typedef {string | URL | Blob | ArrayBufferLike | ArrayBufferView | Response | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array> | FileSystemFileHandle} SourceLike
  */
 /**
- * @typedef {object} Source
- * @property {string} name For messages.
- * @property {number | undefined} size Bytes in all; undefined when nobody said.
- * @property {boolean} random Whether ranges may be asked for in any order.
- * @property {(begin: number, end: number) => AsyncGenerator<Uint8Array>} stream Bytes [begin, end), in pieces; fewer when the source ends.
- * @property {() => Promise<void>} close Lets go of files and connections.
+ * @typedef {object} SourceOptions
+ * @property {AbortSignal | null} [signal]
+ * @property {RequestInit} [request] What `fetch` is told: `{ headers: { authorization: ... }, credentials: 'include' }`.
  */
-/** @typedef {{ signal?: AbortSignal | null, request?: RequestInit }} SourceOptions `request`: further options of fetch, such as headers. */
 
-/** Pieces are at most this long where we choose. */
-const PIECE = 1 << 20;
-/** What the first request to a server asks for: enough for the header of most checkpoints. */
-const FIRST_REQUEST = 1 << 16;
-/** Attempts to go on after a connection was cut. */
-const RETRIES = 2;
-
-/** @param {unknown} value @returns {value is Blob} */
-const isBlob = (value) => typeof Blob !== 'undefined' && value instanceof Blob;
-const inNode = () => typeof process !== 'undefined' && Boolean(process.versions?.node);
+const isNode = Boolean(globalThis.process?.versions?.node) && typeof globalThis.process.getBuiltinModule === 'function';
 
 /**
- * @param {ByteSource} from
+ * @param {SourceLike} like
  * @param {SourceOptions} [options]
  * @returns {Promise<Source>}
- * @throws {LamellaError} 'source' for something that holds no bytes; 'http', 'html', 'file' when they cannot be had.
+ * @throws {LamellaError} 'http', 'html', 'file', 'argument'; or the signal's reason.
  */
-export async function openSource(from, { signal = null, request = {} } = {}) {
+export async function openSource(like, { signal = null, request = {} } = {}) {
   signal?.throwIfAborted();
-  if (from instanceof ArrayBuffer || (typeof SharedArrayBuffer !== 'undefined' && from instanceof SharedArrayBuffer)) return bufferSource(new Uint8Array(from));
-  if (ArrayBuffer.isView(from)) return bufferSource(new Uint8Array(from.buffer, from.byteOffset, from.byteLength));
-  if (isBlob(from)) return blobSource(from, signal);
-  if (typeof Response !== 'undefined' && from instanceof Response) return responseSource(from, from.url || 'response', signal);
-  if (typeof ReadableStream !== 'undefined' && from instanceof ReadableStream) return streamSource(from, 'stream', undefined, signal);
-  if (typeof from === 'string' || from instanceof URL) {
-    const path = pathOf(from);
-    return path === null ? httpSource(String(from), signal, request) : fileSource(path, signal);
+  const given = /** @type {any} */ (like);
+  if (typeof given === 'string' || given instanceof URL) return openAddress(given, { signal, request });
+  if (ArrayBuffer.isView(given)) return new BytesSource(new Uint8Array(given.buffer, given.byteOffset, given.byteLength));
+  switch (Object.prototype.toString.call(given)) {
+    case '[object ArrayBuffer]': case '[object SharedArrayBuffer]': return new BytesSource(new Uint8Array(given));
+    case '[object Blob]': case '[object File]': return new BlobSource(given);
+    case '[object FileSystemFileHandle]': return new BlobSource(await abortable(given.getFile(), signal));
+    case '[object Response]': return openResponse(given);
+    case '[object ReadableStream]': return new StreamSource('stream', given);
+    default:
   }
-  throw new LamellaError('source', `expected a URL, a path, a File, a Blob, bytes or a Response, got ${from === null ? 'null' : typeof from}`);
+  if (given && typeof given[Symbol.asyncIterator] === 'function') return new StreamSource('stream', given);
+  throw badArgument('weights', `a URL${isNode ? ', a path' : ''}, a File or Blob, bytes, a Response or a stream`, like);
 }
 
 /**
- * The file that a string or URL names in Node, null when it is to be fetched.
- * @param {string | URL} from
- * @returns {string | URL | null}
- */
-function pathOf(from) {
-  if (!inNode()) return null;
-  const text = String(from);
-  if (text.startsWith('file:')) return new URL(text);
-  return /^[a-z][a-z0-9+.-]+:/i.test(text) ? null : text;   // a single letter is a drive
-}
-
-// ---- memory ---------------------------------------------------------------------------------------------------------
-
-/** @param {Uint8Array} bytes @returns {Source} */
-function bufferSource(bytes) {
-  return {
-    name: 'buffer', size: bytes.byteLength, random: true,
-    async* stream(begin, end) {
-      if (begin < Math.min(end, bytes.byteLength)) yield bytes.subarray(begin, end);
-    },
-    async close() {},
-  };
-}
-
-/** @param {Blob} blob @param {AbortSignal | null} signal @returns {Source} */
-function blobSource(blob, signal) {
-  return {
-    name: /** @type {File} */ (blob).name || 'blob', size: blob.size, random: true,
-    async* stream(begin, end) {
-      for (let at = begin; at < Math.min(end, blob.size); at += PIECE) {
-        const piece = await blob.slice(at, Math.min(at + PIECE, end)).arrayBuffer();
-        signal?.throwIfAborted();
-        yield new Uint8Array(piece);
-      }
-    },
-    async close() {},
-  };
-}
-
-// ---- files ----------------------------------------------------------------------------------------------------------
-
-/** @param {string | URL} path @param {AbortSignal | null} signal @returns {Promise<Source>} */
-async function fileSource(path, signal) {
-  const fs = await import(/* webpackIgnore: true */ /* @vite-ignore */ `node:fs/${'promises'}`);
-  const name = String(path);
-  /** @type {import('node:fs/promises').FileHandle} */
-  const file = await fs.open(path).catch((/** @type {Error} */ cause) => {
-    throw new LamellaError('file', `${name}: ${cause.message}`, { path: name, cause });
-  });
-  try {
-    const { size } = await file.stat();
-    return {
-      name, size, random: true,
-      async* stream(begin, end) {
-        for (let at = begin; at < Math.min(end, size);) {
-          const piece = new Uint8Array(Math.min(PIECE, end - at));
-          const { bytesRead } = await file.read(piece, 0, piece.byteLength, at);
-          signal?.throwIfAborted();
-          if (!bytesRead) return;
-          yield piece.subarray(0, bytesRead);
-          at += bytesRead;
-        }
-      },
-      close: () => file.close(),
-    };
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
-}
-
-// ---- streams --------------------------------------------------------------------------------------------------------
-
-/**
- * What goes forward only.
- * @param {ReadableStream<Uint8Array> | null} body
- * @param {string} name
- * @param {number | undefined} size
- * @param {AbortSignal | null} signal
- * @returns {Source}
- */
-function streamSource(body, name, size, signal) {
-  const reader = body?.getReader();
-  let at = 0;
-  /** Read from the stream, not yet asked for. @type {Uint8Array} */
-  let rest = new Uint8Array(0);
-  let ended = false;
-  const abort = () => { reader?.cancel(signal?.reason).catch(() => {}); };
-  signal?.addEventListener('abort', abort, { once: true });
-  return {
-    name, size, random: false,
-    async* stream(begin, end) {
-      if (begin < at) throw new LamellaError('source', `${name}: cannot go back from byte ${at} to ${begin}`, { path: name });
-      while (at < end) {
-        if (!rest.byteLength) {
-          const { done, value } = ended || !reader ? { done: true, value: undefined } : await reader.read().catch((cause) => {
-            signal?.throwIfAborted();
-            throw new LamellaError('truncated', `${name}: the connection was cut after ${at}${size === undefined ? '' : ` of ${size}`} bytes`, { path: name, cause });
-          });
-          signal?.throwIfAborted();
-          ended = done;
-          if (done) return;
-          rest = value ?? rest;
-          continue;
-        }
-        const skip = Math.min(rest.byteLength, Math.max(0, begin - at));
-        const take = Math.min(rest.byteLength, end - at);
-        const piece = rest.subarray(skip, take);
-        rest = rest.subarray(take);
-        at += take;
-        if (piece.byteLength) yield piece;
-      }
-    },
-    async close() {
-      signal?.removeEventListener('abort', abort);
-      if (!ended) await reader?.cancel().catch(() => {});
-    },
-  };
-}
-
-/** @param {Response} response @param {string} name @param {AbortSignal | null} signal @returns {Source} */
-function responseSource(response, name, signal) {
-  if (!response.ok) throw httpError(name, response);
-  refuseHtml(name, response);
-  return streamSource(response.body, name, lengthOf(response), signal);
-}
-
-// ---- HTTP -----------------------------------------------------------------------------------------------------------
-
-/** @param {string} name @param {Response} response */
-function httpError(name, { status, statusText }) {
-  return new LamellaError('http', `${name}: the server answered ${status}${statusText ? ` ${statusText}` : ''}`, { path: name });
-}
-
-/** @param {string} name @param {Response} response */
-function refuseHtml(name, response) {
-  if (/^text\/html\b/i.test(response.headers.get('content-type') ?? '')) {
-    throw new LamellaError('html', `${name}: expected a checkpoint, the server sent an HTML page; is the address right?`, { path: name });
-  }
-}
-
-/** Bytes of the body as it will arrive; what a compressed answer says of its length is not that. @param {Response} response */
-function lengthOf(response) {
-  const length = response.headers.get('content-length');
-  return length === null || response.headers.get('content-encoding') ? undefined : Number(length);
-}
-
-/**
- * The first answer says whether the server does ranges. If not, its body is the file, and is used as it comes.
- * @param {string} url
- * @param {AbortSignal | null} signal
- * @param {RequestInit} request
+ * @param {string | URL} address
+ * @param {{ signal: AbortSignal | null, request: RequestInit }} options
  * @returns {Promise<Source>}
  */
-async function httpSource(url, signal, request) {
-  const ask = (/** @type {number} */ begin, /** @type {number} */ end) => fetchRange(url, begin, end, signal, request);
-  let first = await ask(0, FIRST_REQUEST);
-  if (first.status === 416) first = await fetchRange(url, 0, Infinity, signal, request);   // an empty file, or a server that cannot count
-  if (!first.ok) throw await discard(first, httpError(url, first));
-  try {
-    refuseHtml(url, first);
-  } catch (error) {
-    throw await discard(first, error);
+async function openAddress(address, options) {
+  const text = String(address);
+  if (isNode && !isRemote(text)) return FileSource.open(text.startsWith('file:') ? nodeModule('node:url').fileURLToPath(text) : text, options);
+  return openHttp(new URL(text, globalThis.location?.href).href, options);
+}
+
+/** @param {string} text */
+const isRemote = (text) => /^(https?|data|blob):/i.test(text);
+
+/**
+ * A module of Node, without a word that a bundler would look up.
+ * @param {string} name
+ * @returns {any}
+ */
+const nodeModule = (name) => globalThis.process.getBuiltinModule(/** @type {any} */ (name));
+
+/** Bytes in memory; pieces are views of them. @implements {Source} */
+class BytesSource {
+  name = 'bytes';
+  random = true;
+  gap = 0;
+
+  /** @param {Uint8Array} bytes */
+  constructor(bytes) {
+    this.bytes = bytes;
+    this.size = bytes.length;
   }
-  const size = Number(/\/(\d+)$/.exec(first.headers.get('content-range') ?? '')?.[1] ?? NaN);
-  if (first.status !== 206 || Number.isNaN(size) || first.headers.get('content-encoding')) {
-    if (first.status === 206) {
-      await discard(first, null);
-      first = await fetchRange(url, 0, Infinity, signal, request);
+
+  /**
+   * @param {number} begin
+   * @param {number} [end]
+   */
+  async* stream(begin, end = this.size) {
+    if (begin < Math.min(end, this.size)) yield this.bytes.subarray(begin, end);
+    if (end > this.size) throw truncated(this.name, begin, end, this.size);
+  }
+
+  close() {}
+}
+
+/** A File or Blob of the browser or of Node. @implements {Source} */
+class BlobSource {
+  random = true;
+  gap = 0;
+
+  /** @param {Blob} blob */
+  constructor(blob) {
+    this.blob = blob;
+    this.name = /** @type {File} */ (blob).name || 'Blob';
+    this.size = blob.size;
+  }
+
+  /**
+   * @param {number} begin
+   * @param {number} [end]
+   * @param {{ signal?: AbortSignal | null }} [options]
+   * @returns {AsyncGenerator<Uint8Array, void, void>}
+   */
+  async* stream(begin, end = this.size, { signal } = {}) {
+    for (let at = begin; at < end; at += PIECE) {
+      signal?.throwIfAborted();
+      if (at >= this.size) throw truncated(this.name, begin, end, this.size);
+      const part = this.blob.slice(at, Math.min(at + PIECE, end)).arrayBuffer().catch((/** @type {Error} */ cause) => {
+        throw new LamellaError('file', `${this.name}: cannot be read: ${reason(cause)}`, { path: this.name, cause });
+      });
+      yield new Uint8Array(await abortable(part, signal));
     }
-    return responseSource(first, url, signal);
+    if (end > this.size) throw truncated(this.name, begin, end, this.size);
   }
-  const head = await first.arrayBuffer().then((buffer) => new Uint8Array(buffer), (cause) => {
-    signal?.throwIfAborted();
-    throw new LamellaError('truncated', `${url}: the connection was cut in the first bytes of ${size}`, { path: url, cause });
-  });
-  return rangeSource(url, size, head, ask, signal);
+
+  close() {}
 }
 
 /**
- * @param {string} url
- * @param {number} begin
- * @param {number} end Infinity: no range at all.
- * @param {AbortSignal | null} signal
- * @param {RequestInit} request
+ * A file in Node. It is open only while somebody reads it, so nobody has to close it.
+ * @implements {Source}
  */
-async function fetchRange(url, begin, end, signal, request) {
-  const headers = new Headers(request.headers);
-  if (end !== Infinity) headers.set('range', `bytes=${begin}-${end - 1}`);
-  return fetch(url, { ...request, headers, signal: signal ?? undefined }).catch((cause) => {
-    signal?.throwIfAborted();
-    throw new LamellaError('http', `${url}: no answer from the server: ${cause?.cause?.message ?? cause.message}`, { path: url, cause });
-  });
-}
+class FileSource {
+  random = true;
+  gap = 64 << 10;
 
-/** Lets the connection go, then gives the error back to be thrown. @param {Response} response @param {unknown} error */
-async function discard(response, error) {
-  await response.body?.cancel().catch(() => {});
-  return error;
-}
+  /**
+   * @param {string} path
+   * @param {{ signal: AbortSignal | null }} options
+   */
+  static async open(path, { signal }) {
+    const source = new FileSource(path);
+    const stat = await abortable(source.try(nodeModule('node:fs/promises').stat(path)), signal);
+    if (stat.isDirectory()) throw new LamellaError('file', `${path}: expected a file, got a directory`, { path });
+    source.size = stat.size;
+    source.modified = stat.mtimeMs;
+    return source;
+  }
 
-/**
- * @param {string} url
- * @param {number} size
- * @param {Uint8Array} head The file's first bytes.
- * @param {(begin: number, end: number) => Promise<Response>} ask
- * @param {AbortSignal | null} signal
- * @returns {Source}
- */
-function rangeSource(url, size, head, ask, signal) {
-  /** One request; a connection that is cut leaves what came. @param {number} begin @param {number} end */
-  async function* body(begin, end) {
-    const response = await ask(begin, end);
-    if (response.status !== 206) throw await discard(response, httpError(url, response));
-    const came = response.headers.get('content-range') ?? '';
-    if (!came.startsWith(`bytes ${begin}-`)) throw await discard(response, new LamellaError('http', `${url}: asked for bytes ${begin}-${end - 1}, the server sent ${came || 'something else'}`, { path: url }));
-    const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+  /** @param {string} path */
+  constructor(path) {
+    this.name = path;
+    this.size = 0;
+    this.modified = 0;
+  }
+
+  /**
+   * @template T
+   * @param {Promise<T>} promise
+   * @returns {Promise<T>}
+   */
+  try(promise) {
+    return promise.catch((cause) => {
+      const why = cause.code === 'ENOENT' ? 'there is no such file' : `cannot be read: ${cause.message}`;
+      throw new LamellaError('file', `${this.name}: ${why}`, { path: this.name, cause });
+    });
+  }
+
+  /**
+   * @param {number} begin
+   * @param {number} [end]
+   * @param {{ signal?: AbortSignal | null }} [options]
+   * @returns {AsyncGenerator<Uint8Array, void, void>}
+   */
+  async* stream(begin, end = this.size, { signal } = {}) {
+    if (begin >= end) return;
+    const handle = await this.try(nodeModule('node:fs/promises').open(this.name));
     try {
-      for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
+      const stat = await handle.stat();
+      if (stat.size !== this.size || stat.mtimeMs !== this.modified) throw new LamellaError('file', `${this.name}: the file has changed since it was opened`, { path: this.name });
+      const buffer = new Uint8Array(Math.min(PIECE, end - begin));
+      for (let at = begin; at < end;) {
+        signal?.throwIfAborted();
+        const { bytesRead } = await this.try(handle.read(buffer, 0, Math.min(buffer.length, end - at), at));
+        if (!bytesRead) throw truncated(this.name, begin, end, at);
+        at += bytesRead;
+        yield buffer.subarray(0, bytesRead);
+      }
     } finally {
-      await reader.cancel().catch(() => {});
+      await handle.close();
     }
   }
-  return {
-    name: url, size, random: true,
-    async* stream(begin, end) {
-      const stop = Math.min(end, size);
-      let at = begin;
-      if (at < Math.min(stop, head.byteLength)) {
-        yield head.subarray(at, stop);
-        at = Math.min(stop, head.byteLength);
-      }
-      for (let failures = 0; at < stop;) {
-        const before = at;
-        /** @type {unknown} */
-        let cut = null;
-        try {
-          for await (const piece of body(at, stop)) {
-            const wanted = piece.subarray(0, stop - at);
-            at += wanted.byteLength;
-            yield wanted;
-          }
-        } catch (error) {
-          signal?.throwIfAborted();
-          if (error instanceof LamellaError && failures >= RETRIES) throw error;
-          cut = error;
-        }
-        failures = at > before ? 0 : failures + 1;
-        if (at < stop && (failures > RETRIES || (cut === null && at === before))) {
-          throw new LamellaError('truncated', `${url}: the connection was cut after ${at} of ${size} bytes`, { path: url, cause: cut ?? undefined });
-        }
-      }
-    },
-    async close() {},
-  };
+
+  /** @param {string} name */
+  neighbour(name) {
+    const path = nodeModule('node:path');
+    return path.join(path.dirname(this.name), name);
+  }
+
+  close() {}
 }
