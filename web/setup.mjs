@@ -67,7 +67,7 @@ export function toolchain(command) {
   if (version && atLeast(version, OLDEST) && onPath('cmake')) return [command[0], command.slice(1)];
   const here = join(DEBIAN, ROOT);
   // Mounts live and die with the process. Not being root outside is enough to be root inside, where the kernel allows it.
-  const script = `mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc" && mount --bind "$2" "$3" &&
+  const script = `PATH="$PATH:/usr/sbin:/sbin"; mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc" && mount --bind "$2" "$3" &&
     cd "$1" && exec chroot . /usr/bin/env -i PATH=/usr/bin:/bin HOME=/tmp LC_ALL=C.UTF-8 sh -c 'cd "$0" && exec "$@"' "$4" "\${@:5}"`;
   mkdirSync(here, { recursive: true });
   const user = process.getuid?.() === 0 ? [] : ['--map-root-user'];
