@@ -88,22 +88,35 @@ static void accumulate(const attention_head *head, const tiles *t, size_t first,
     gemm_f32_matrix(y, head->y_stride, t->scores, ATTENTION_KEYS, t->v, count, head->dv, keys, &onto_y);
 }
 
-/* scores = scale * scores + mask, hidden keys -inf. Returns the largest, -inf if there is none. */
+/* scores = scale * scores + mask of n keys. Returns the largest; a NaN need not be found, it reaches the sum. */
+static float scale_and_mask(float *scores, const float *mask, float scale, size_t n) {
+    v128_t factor = wasm_f32x4_splat(scale), max = wasm_f32x4_splat(-INFINITY);
+    size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+        v128_t s = wasm_f32x4_mul(simd_load(scores + j), factor);
+        if (mask) s = wasm_f32x4_add(s, simd_load(mask + j));
+        simd_store(scores + j, s);
+        max = simd_max(s, max);
+    }
+    float lanes[4], largest;
+    simd_store(lanes, max);
+    largest = fmaxf(fmaxf(lanes[0], lanes[1]), fmaxf(lanes[2], lanes[3]));
+    for (; j < n; j++) {
+        scores[j] = scores[j] * scale + (mask ? mask[j] : 0);
+        largest = fmaxf(largest, scores[j]);
+    }
+    return largest;
+}
+
+/* Of one row: hidden keys become -inf. Returns the largest score, -inf if there is none. */
 static float finish_scores(const attention_head *head, float *scores, size_t query, size_t at, size_t keys) {
     size_t seen = keys;
     if (head->causal) {
         size_t end = query + head->causal_offset + 1;
         seen = end <= at ? 0 : end - at < keys ? end - at : keys;
     }
-    const float *mask = head->mask ? head->mask + query * head->mask_stride + at : NULL;
-    float max = -INFINITY;
-    for (size_t j = 0; j < seen; j++) {
-        float s = scores[j] * head->scale + (mask ? mask[j] : 0);
-        scores[j] = s;
-        if (!(s <= max)) max = s;              /* a NaN becomes the maximum and spreads from there */
-    }
     for (size_t j = seen; j < keys; j++) scores[j] = -INFINITY;
-    return max;
+    return scale_and_mask(scores, head->mask ? head->mask + query * head->mask_stride + at : NULL, head->scale, seen);
 }
 
 /* scores = exp(scores - max); returns their sum. */

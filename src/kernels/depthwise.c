@@ -3,7 +3,7 @@
 #include "../simd.h"
 #include "activation.h"
 
-enum { PIXELS = 4 };
+enum { PIXELS = 4, SUMS = 8 };     /* pixels side by side; sums in registers */
 
 size_t depthwise_packed_floats(size_t c, size_t taps) { return c * (taps + 1); }
 
@@ -42,10 +42,10 @@ SIMD_INLINE v128_t load(const float *p, size_t n) { return n >= 4 ? simd_load(p)
 
 /* `pixels` pixels by `vectors` vectors of channels, from channel j; n channels if there is less than one vector. */
 SIMD_INLINE void channels(const patch *p, size_t j, size_t pixels, size_t vectors, size_t n) {
-    v128_t acc[PIXELS][2];
+    v128_t acc[SUMS];                    /* [pixel][vector] */
     for (size_t v = 0; v < vectors; v++) {
         v128_t bias = load(p->bias + j + v * 4, n);
-        for (size_t i = 0; i < pixels; i++) acc[i][v] = bias;
+        for (size_t i = 0; i < pixels; i++) acc[i * vectors + v] = bias;
     }
     const size_t c = p->c;
     for (size_t r = 0; r < p->taps_h; r++) {
@@ -53,13 +53,13 @@ SIMD_INLINE void channels(const patch *p, size_t j, size_t pixels, size_t vector
         for (size_t t = 0; t < p->taps_w; t++, x += p->x_column, weight += c) {
             for (size_t v = 0; v < vectors; v++) {
                 v128_t w = load(weight + v * 4, n);
-                for (size_t i = 0; i < pixels; i++) acc[i][v] = simd_madd(load(x + i * p->x_pixel + v * 4, n), w, acc[i][v]);
+                for (size_t i = 0; i < pixels; i++) acc[i * vectors + v] = simd_madd(load(x + i * p->x_pixel + v * 4, n), w, acc[i * vectors + v]);
             }
         }
     }
     for (size_t i = 0; i < pixels; i++) {
         for (size_t v = 0; v < vectors; v++) {
-            v128_t sum = acc[i][v];
+            v128_t sum = acc[i * vectors + v];
             if (p->add) sum = wasm_f32x4_add(sum, load(p->add + i * p->add_stride + j + v * 4, n));
             if (p->relu) sum = simd_max(sum, simd_zero());
             if (n >= 4) simd_store(p->y + i * c + j + v * 4, sum);
@@ -70,6 +70,7 @@ SIMD_INLINE void channels(const patch *p, size_t j, size_t pixels, size_t vector
 
 static SIMD_NOINLINE void one_pixel(const patch *p) {
     size_t j = 0;
+    for (; j + 32 <= p->c; j += 32) channels(p, j, 1, 8, 4);
     for (; j + 8 <= p->c; j += 8) channels(p, j, 1, 2, 4);
     for (; j + 4 <= p->c; j += 4) channels(p, j, 1, 1, 4);
     if (j < p->c) channels(p, j, 1, 1, p->c - j);
