@@ -1,7 +1,8 @@
 /** Reads tests/reference/fixtures and compares a build's numbers with PyTorch's; the same code runs in Node and in browsers. */
 import * as lamella from '../../js/index.js';
+import { features } from '../../web/features.js';
 
-const { compile, nn, safetensors, Tensor } = lamella;
+const { compile, safetensors, Tensor } = lamella;
 
 /** @typedef {{ name: string, class: string, args: any[], tolerance: number, runs?: number, inputs?: any, options?: Record<string, number>, checkpoint?: string, prefix?: string }} Case */
 
@@ -103,12 +104,8 @@ export async function* runFile(source, locate, engine) {
   }
 }
 
-/** Builds that this engine can run. @returns {string[]} */
+/** Builds that run here. @returns {string[]} */
 export function buildsHere() {
-  // (module (func (drop (f32x4.relaxed_madd ...)))): a relaxed instruction is refused where it is not known.
-  const relaxed = WebAssembly.validate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 16, 1, 14, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253, 133, 2, 11]));
-  const shared = typeof SharedArrayBuffer !== 'undefined' && (typeof process !== 'undefined' || globalThis.crossOriginIsolated);
-  return ['simd', 'relaxed'].filter((build) => build === 'simd' || relaxed).flatMap((build) => (shared ? [build, `${build}-threads`] : [build]));
+  const { relaxed, threads } = features();
+  return ['simd', 'relaxed'].filter((build) => build === 'simd' || relaxed).flatMap((build) => (threads ? [build, `${build}-threads`] : [build]));
 }
-
-export { nn };

@@ -13,11 +13,14 @@ from open_clip.modified_resnet import ModifiedResNet as ClipModifiedResNet
 import seed_modules as seed
 
 
-def settle(module, *shape):
+def settle(module, *shape, passes=30):
     """Batch norm statistics of real activations, so that a deep random network neither dies nor explodes; then some noise on top."""
     module.train()
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 0.5 if passes < 30 else 0.1
     with torch.no_grad():
-        for _ in range(30):
+        for _ in range(passes):
             module(torch.randn(4, *shape))
         for name, tensor in module.named_buffers():
             if name.endswith('running_var'):
