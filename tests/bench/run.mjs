@@ -7,9 +7,10 @@
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg } from 'node:os';
+import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { newestNode } from '../newest-node/index.mjs';
 import { ProcessContestant } from './contestant.mjs';
@@ -95,20 +96,31 @@ async function compareOutputs(competing) {
   return errors;
 }
 
-/** @returns {Promise<Record<string, Record<string, number[][]>>>} milliseconds [job][label][round][run] */
+/** Share of the cores that is busy while the contestants wait. */
+async function busyShare() {
+  const ticks = () => cpus().map(({ times }) => [times.idle, Object.values(times).reduce((a, b) => a + b)]);
+  const before = ticks();
+  await sleep(300);
+  const shares = ticks().map(([idle, total], i) => 1 - (idle - before[i][0]) / (total - before[i][1]));
+  return shares.reduce((a, b) => a + b) / shares.length;
+}
+
+/** @returns {Promise<{ times: Record<string, Record<string, number[][]>>, othersBusy: number[] }>} times: milliseconds [job][label][round][run] */
 async function measure(competing, roof) {
   const times = {};
+  const othersBusy = [];
   const turn = async (job, contestant, { warm, runs }) => {
     ((times[job] ??= {})[contestant.label] ??= []).push(await contestant.time(job, warm, runs));
   };
   for (let round = 0; round < rounds; round++) {
     console.log(`round ${round + 1} of ${rounds}`);
+    othersBusy.push(await busyShare());
     for (const contestant of competing) await turn('tower', contestant, JOBS.tower);
     // The roofs stand beside the GEMM that is compared with them.
     for (const contestant of competing) await turn('gemm', contestant, JOBS.gemm);
     for (const [job, count] of Object.entries(ROOFS)) await turn(job, roof, count);
   }
-  return times;
+  return { times, othersBusy };
 }
 
 mkdirSync(output, { recursive: true });
@@ -128,12 +140,11 @@ try {
     for (const job of Object.keys(contestant === roof ? ROOFS : JOBS)) await contestant.time(job, 5, 1);
   }
   const errors = await compareOutputs(competing);
-  const before = loadavg()[0];
-  const times = await measure(competing, roof);
+  const { times, othersBusy } = await measure(competing, roof);
   const result = report({
     date: new Date().toISOString(),
     cpu: `${cpus()[0].model}, ${cpus().length} cores`,
-    load: [before, loadavg()[0]],
+    othersBusy,
     place: place.version,
     rounds,
     contestants: competing.map(({ label, threads, version }) => ({ label, threads, version })),

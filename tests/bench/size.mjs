@@ -16,15 +16,15 @@ const BUILDS = ['simd', 'relaxed', 'simd-threads', 'relaxed-threads'];
 export async function sizes(root) {
   const { outputFiles } = await build({
     entryPoints: [join(root, 'js/index.js')], bundle: true, minify: true, splitting: true, format: 'esm', platform: 'browser', target: 'es2022',
-    write: false, outdir: '/', chunkNames: '[name]', external: ['node:*', 'sharp'], legalComments: 'none',
+    write: false, outdir: '/', chunkNames: '[name].[hash]', external: ['node:*', 'sharp'], legalComments: 'none',
   });
-  const compressed = new Map(outputFiles.map(file => [basename(file.path, '.js'), brotliCompressSync(file.contents).length]));
+  const chunks = outputFiles.map(file => ({ name: basename(file.path).split('.')[0], bytes: brotliCompressSync(file.contents).length }));
   const builds = BUILDS.map(name => ({
     name,
-    embedded: compressed.get(name),
+    embedded: chunks.find(chunk => chunk.name === name).bytes,
     wasm: brotliCompressSync(readFileSync(join(root, `dist/wasm/${name}.wasm`))).length,
   }));
-  const scripts = [...compressed].filter(([name]) => !BUILDS.includes(name)).reduce((sum, [, bytes]) => sum + bytes, 0);
+  const scripts = chunks.filter(({ name }) => !BUILDS.includes(name)).reduce((sum, { bytes }) => sum + bytes, 0);
   const largest = builds.reduce((a, b) => b.embedded > a.embedded ? b : a);
   return { scripts, builds, largest: largest.name, wire: scripts + largest.embedded };
 }

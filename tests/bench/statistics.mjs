@@ -21,11 +21,11 @@ export const spread = values => ({
 });
 
 /**
- * Ratio of two contestants, round by round, so that a slow or fast spell of the machine is in both.
+ * Ratios of two contestants, round by round, so that a slow or fast spell of the machine is in both.
  * @param {number[][]} a milliseconds [round][run]
  * @param {number[][]} b
  */
-export const pairedRatio = (a, b) => spread(a.map((round, i) => median(round) / median(b[i])));
+export const pairedRatios = (a, b) => a.map((round, i) => median(round) / median(b[i]));
 
 /**
  * max|y - reference| / max|reference|; NaN anywhere gives NaN.
