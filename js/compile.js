@@ -1,6 +1,6 @@
 import { badArgument, boolean, show } from './arguments.js';
 import { LamellaError } from './errors.js';
-import { sharedEngine } from './init.js';
+import { recordingEngine, sharedEngine } from './init.js';
 import { inputSpecs } from './inputs.js';
 import { loadWeights, matchKeys, openWeights } from './load.js';
 import { Model } from './model.js';
@@ -47,7 +47,7 @@ export async function compile(module, options = {}) {
   checkOptions({ prefix, strict, worker, onProgress, engineOptions });
   const specs = inputSpecs(inputs);
   signal?.throwIfAborted();
-  const engine = await sharedEngine(engineOptions);
+  const { engine, threads } = worker ? await recordingEngine(engineOptions) : { engine: await sharedEngine(engineOptions), threads: undefined };
   signal?.throwIfAborted();
 
   const local = new Runner(engine);
@@ -59,7 +59,7 @@ export async function compile(module, options = {}) {
     opened = await openWeights(source, { needed: trace.used.size > 0, signal });
     const wanted = matchKeys(module, trace, opened.weights, { prefix, strict });
     if (worker) {
-      runner = await startRemote(engine);
+      runner = await startRemote(engine, threads);
       await runner.replay(local.calls);
       local.dispose();
     }
@@ -130,9 +130,10 @@ function record(module, specs, graph) {
 
 /**
  * @param {import('../web/engine.js').Engine} engine
+ * @param {number | undefined} threads
  * @returns {Promise<import('../web/worker.js').RemoteRunner>}
  */
-async function startRemote(engine) {
+async function startRemote(engine, threads) {
   const [{ RemoteRunner }, { default: source }] = await Promise.all([import('../web/worker.js'), import('../dist/host.js')]);
-  return RemoteRunner.start(source, { wasm: engine.module, build: engine.build, threads: engine.threads });
+  return RemoteRunner.start(source, { wasm: engine.module, build: engine.build, threads });
 }

@@ -1,4 +1,5 @@
 import { createEngine } from '../web/engine.js';
+import { features } from '../web/features.js';
 
 /** @typedef {import('../web/engine.js').Engine} Engine */
 /**
@@ -35,7 +36,8 @@ export async function init(options = {}) {
  * @param {EngineOptions} options What is left out is as in `init`.
  * @returns {Promise<Engine>}
  */
-export function sharedEngine({ wasm = defaults.wasm, build = defaults.build, threads = defaults.threads }) {
+export function sharedEngine(options) {
+  const { wasm, build, threads } = withDefaults(options);
   if (wasm !== undefined && !sources.has(wasm)) sources.set(wasm, sources.size);
   const key = JSON.stringify([sources.get(wasm) ?? null, build ?? null, threads ?? null]);
   let engine = engines.get(key);
@@ -45,4 +47,25 @@ export function sharedEngine({ wasm = defaults.wasm, build = defaults.build, thr
     engine.catch(() => engines.delete(key));
   }
   return engine;
+}
+
+/**
+ * An engine of the build that a worker will use for these options, without threads: it only records, and lends the worker its module.
+ * @param {EngineOptions} options What is left out is as in `init`.
+ * @returns {Promise<{ engine: Engine, threads: number | undefined }>} `threads` as the worker is to be told.
+ */
+export async function recordingEngine(options) {
+  const { wasm, build, threads } = withDefaults(options);
+  const host = features();
+  const flavour = host.relaxed ? 'relaxed' : 'simd';
+  const best = host.threads && (threads ?? host.cores) > 1 ? /** @type {const} */ (`${flavour}-threads`) : flavour;
+  return { engine: await sharedEngine({ wasm, build: build ?? best, threads: 1 }), threads };
+}
+
+/**
+ * @param {EngineOptions} options
+ * @returns {EngineOptions}
+ */
+function withDefaults({ wasm = defaults.wasm, build = defaults.build, threads = defaults.threads }) {
+  return { wasm, build, threads };
 }

@@ -18,6 +18,7 @@ export class Model {
   #specs;
   #structure;
   #preprocess;
+  #engine;
 
   /**
    * @param {AnyRunner} runner
@@ -28,11 +29,18 @@ export class Model {
     this.#specs = specs;
     this.#structure = structure;
     this.#preprocess = preprocess;
+    const { build, threads } = runner.engine;
+    this.#engine = { build, threads };
   }
 
   /** Shapes of forward's arguments, null where a size varies. @returns {(number | null)[][]} */
   get inputs() {
     return this.#specs.map((spec) => [...spec.shape]);
+  }
+
+  /** The engine in use: its build, and how many threads work for it, the caller's (or the worker's own) included. */
+  get engine() {
+    return { ...this.#engine };
   }
 
   /**

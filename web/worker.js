@@ -36,7 +36,9 @@ export function serve(port) {
   /** @type {Record<string, (...args: any[]) => Promise<any>>} */
   const methods = {
     async start(engineOptions) {
-      runner = new Runner(await createEngine(engineOptions));
+      const engine = await createEngine(engineOptions);
+      runner = new Runner(engine);
+      return { build: engine.build, threads: engine.threads };
     },
     async forward(inputs, { abortable, profile }, id) {
       const controller = abortable ? new AbortController() : null;
@@ -77,7 +79,7 @@ export class RemoteRunner {
   static async start(source, engineOptions) {
     const remote = new RemoteRunner(startWorker(source));
     try {
-      await remote.request('start', [engineOptions]);
+      remote.engine = await remote.request('start', [engineOptions]);
     } catch (error) {
       remote.dispose();
       throw error;
@@ -88,6 +90,8 @@ export class RemoteRunner {
   /** @param {StartedWorker} worker */
   constructor(worker) {
     this.worker = worker;
+    /** The worker's engine. @type {{ build: string, threads: number }} */
+    this.engine = { build: '', threads: 0 };
     this.next = 0;
     /** @type {Map<number, { resolve: (result: any) => void, reject: (error: unknown) => void }>} */
     this.waiting = new Map();

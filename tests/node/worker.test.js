@@ -121,6 +121,9 @@ describe('a worker', () => {
   it('may have threads', async () => {
     const model = await compile(net, { weights, worker: true, threads: 2 });
     const plain = await compile(net, { weights, threads: 1 });
+    assert.equal(model.engine.threads, 2);
+    assert.match(model.engine.build, /-threads$/);
+    assert.equal(plain.engine.threads, 1);
     const image = random(1, 3, 64, 64);
     const [a, b] = [await model.forward(image), await plain.forward(image)];
     const scale = Math.max(...b.data.map(Math.abs));
