@@ -2,7 +2,7 @@
  * The second panel: loads any open_clip ResNet checkpoint, embeds two pictures with it and compares them.
  */
 import { compile, image, init, models, safetensors } from '../js/index.js';
-import { CLIP_MEAN, CLIP_STD, cosineSimilarity, inferResNet } from './checkpoint.js';
+import { cosineSimilarity, inferResNet } from './checkpoint.js';
 import { formatBuild, formatTime } from './format.js';
 import { isAbort, Progress, showError } from './notices.js';
 import { PictureInput } from './picture-input.js';
@@ -170,7 +170,7 @@ export class CheckpointPanel {
     if (!model) return;
     showError($('checkpoint-error'));
     try {
-      const tensor = await image.toTensor(picture, { size: this.size, mean: CLIP_MEAN, std: CLIP_STD });
+      const tensor = await image.toTensor(picture, { size: this.size });
       const started = performance.now();
       const embedding = await model.forward(tensor);
       if (model !== this.model || picture !== slot.picture) return;

@@ -2,10 +2,6 @@
  * Reads the sizes of an open_clip ResNet image tower off the shapes of its tensors, so that a checkpoint needs no config file.
  */
 
-/** Mean and standard deviation of the pictures that OpenAI's and open_clip's ResNets were trained on. */
-export const CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073];
-export const CLIP_STD = [0.26862954, 0.26130258, 0.27577711];
-
 const HEAD_SIZE = 64;
 const REDUCTION = 32; // of the image's side, from the picture to the attention pool
 

@@ -20,6 +20,7 @@ import { launchWebKit } from './webkit.mjs';
  * @property {(file: string) => Promise<void>} screenshot writes a PNG of the viewport
  * @property {() => string[]} errors what the browser itself reported: errors on the console and uncaught ones
  */
+/** A browser holds one page at a time: `open` closes the one before. */
 /** @typedef {{ name: string, open: (url: string, viewport?: { width: number, height: number }) => Promise<Page>, close: () => Promise<void> }} Browser */
 
 export const BROWSERS = /** @type {const} */ (['chromium', 'firefox', 'webkit']);
@@ -67,10 +68,12 @@ async function dragMouse(mouse, [start, ...points]) {
 async function launchChromium() {
   const { chromium } = await import('playwright-core');
   const browser = await chromium.launch({ executablePath: findProgram('Chromium', CHROMIUM), args: CHROMIUM_FLAGS });
+  let context = null;
   return {
     name: 'chromium',
     async open(url, viewport = VIEWPORT) {
-      const context = await browser.newContext({ viewport });
+      await context?.close();
+      context = await browser.newContext({ viewport });
       const page = await context.newPage();
       const errors = [];
       page.on('console', message => message.type() === 'error' && errors.push(`${message.text()} ${message.location().url}`));
@@ -95,10 +98,14 @@ async function launchFirefox() {
   const browser = await puppeteer.launch({
     browser: 'firefox', executablePath: findProgram('Firefox', FIREFOX), headless: true, extraPrefsFirefox: FIREFOX_PREFERENCES,
   });
+  /** @type {import('puppeteer-core').Page | null} */
+  let open = null;
   return {
     name: 'firefox',
     async open(url, viewport = VIEWPORT) {
       const page = await browser.newPage();
+      await open?.close();
+      open = page;
       const errors = [];
       page.on('console', message => message.type() === 'error' && errors.push(message.text()));
       page.on('pageerror', error => errors.push(String(error)));

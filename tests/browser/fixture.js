@@ -1,81 +1,13 @@
 /**
  * Runs in the browser: PyTorch's fixtures through the package, and every kind of picture through image.toTensor.
  */
-import * as lamella from '../../js/index.js';
+import { image, init } from '../../js/index.js';
+import { buildsHere, runFile } from '../node/fixtures.js';
 
-const { compile, image, init, Module, safetensors } = lamella;
-
-/** A fixture's class by its name: `nn.Conv2d`, `models.ModifiedResNet`, or `F.silu`, which becomes a module without weights. */
-function construct(name, args) {
-  const [group, member] = name.split('.');
-  const found = lamella[group][member];
-  if (group !== 'F') return new found(...args);
-  return new (class extends Module {
-    forward(...inputs) {
-      return found(...inputs, ...args);
-    }
-  })();
-}
-
-/** The tensors of one run of a case: i.input.0, i.input.1, ..., with @run where a case has several. */
-async function tensors(weights, kind, suffix) {
-  const found = [];
-  for (let k = 0; weights.has(`${kind}.${k}${suffix}`); k++) {
-    const name = `${kind}.${k}${suffix}`;
-    const { dtype } = weights.get(name);
-    found.push({ dtype, tensor: new lamella.Tensor((await weights.tensor(name)).toFloat32(), weights.get(name).shape) });
-  }
-  return found;
-}
-
-/** Sizes that all runs share; null where they differ. */
-function commonShape(shapes) {
-  return shapes[0].map((size, axis) => (shapes.every(shape => shape[axis] === size) ? size : null));
-}
-
-/** max|y - ref| / max|ref| */
-function relativeError({ shape, data }, reference) {
-  if (String(shape) !== String(reference.shape)) return Infinity;
-  let error = 0;
-  let size = 0;
-  for (let i = 0; i < data.length; i++) {
-    const difference = Math.abs(data[i] - reference.data[i]);
-    error = difference > error || Number.isNaN(difference) ? difference : error;
-    size = Math.max(size, Math.abs(reference.data[i]));
-  }
-  return error / (size || 1);
-}
-
-/**
- * Runs one case of a fixture on one build.
- * @returns {Promise<number>} the largest relative error of its outputs
- */
-async function runCase(weights, index, { class: name, args, runs }, options) {
-  const suffixes = runs ? Array.from({ length: runs }, (_, run) => `@${run}`) : [''];
-  const inputs = await Promise.all(suffixes.map(suffix => tensors(weights, `${index}.input`, suffix)));
-  const outputs = await Promise.all(suffixes.map(suffix => tensors(weights, `${index}.output`, suffix)));
-  const model = await compile(construct(name, args), {
-    weights, prefix: `${index}.weights.`, ...options,
-    inputs: inputs[0].map(({ dtype }, k) => ({ shape: commonShape(inputs.map(list => list[k].tensor.shape)), dtype: dtype === 'BOOL' ? 'bool' : 'f32' })),
-  });
-  let worst = 0;
-  for (const [run, list] of inputs.entries()) {
-    const answer = await model.forward(...list.map(input => input.tensor));
-    const answers = Array.isArray(answer) ? answer : [answer];
-    for (const [k, { tensor }] of outputs[run].entries()) worst = Math.max(worst, relativeError(answers[k], tensor));
-  }
-  model.dispose();
-  return worst;
-}
-
-/** Every case of a fixture file. */
+/** Every case of a fixture file: its name, and its error as a part of what is allowed. */
 async function runFixture(url, options) {
-  const weights = await safetensors.open(url);
   const results = [];
-  for (const [index, one] of JSON.parse(weights.metadata.cases).entries()) {
-    results.push({ name: one.name, tolerance: one.tolerance, error: await runCase(weights, index, one, options) });
-  }
-  await weights.close();
+  for await (const { test, ratio } of runFile(url, file => new URL(file, url), options)) results.push({ name: test.name, ratio });
   return results;
 }
 
@@ -128,6 +60,7 @@ async function tensorsOf(url, options) {
 
 globalThis.fixture = {
   engine: () => init(),
+  buildsHere,
   runFixture,
   tensorsOf,
   async tensorOfVideo(url, options) {

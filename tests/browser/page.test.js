@@ -7,7 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { image, compile, models, safetensors } from '../../js/index.js';
-import { CLIP_MEAN, CLIP_STD, cosineSimilarity, inferResNet } from '../../demo/checkpoint.js';
+import { cosineSimilarity, inferResNet } from '../../demo/checkpoint.js';
 import { Classifier } from '../../demo/classify.js';
 import { formatBuild } from '../../demo/format.js';
 import { BROWSERS, launch } from './browsers.mjs';
@@ -36,7 +36,7 @@ before(async () => {
   const { prefix, options } = inferResNet(weights);
   const model = await compile(new models.ModifiedResNet(options), { weights, prefix });
   const embed = async name => {
-    const input = await image.toTensor(await readFile(sample(name)), { size: options.imageSize, mean: CLIP_MEAN, std: CLIP_STD });
+    const input = await image.toTensor(await readFile(sample(name)), { size: options.imageSize });
     return (await model.forward(input)).data;
   };
   const [a, b] = [await embed('robot'), await embed('pizza')];
