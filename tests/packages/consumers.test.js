@@ -29,7 +29,7 @@ const weights = safetensors.write({
 });
 const model = await compile(new Residual(), { weights, inputs: [[null, 3]], ...OPTIONS });
 const y = await model.forward(Float32Array.of(1, 2, 3));
-const text = [...y.data].join(',') + ' ' + model.build.name;
+const text = [...y.data].join(',') + ' ' + model.engine.build;
 model.dispose();
 `;
 const expected = '16,2,3.5';
