@@ -2,6 +2,7 @@
 #include <string.h>
 #include "../simd.h"
 #include "activation.h"
+#include "winograd_points.h"
 
 /* A block is up to MAX_TILES tiles of the output, fewer where their transformed inputs would not stay in the second cache level,
  * but at least MIN_TILES, since all weights are read again for each block.
@@ -9,16 +10,6 @@
  * MIN_GROUP_PANELS: who takes a group transforms the inputs anew. */
 enum { CHANNELS = 64, OUTPUT_TILES = 6 };      /* of one pass: its halves fit the first level */
 enum { MAX_TILES = 24, MIN_TILES = 18, MAX_POINTS = 36, MAX_EDGE = 6, CACHE_FLOATS = 192 * 1024, LINE = 16, MIN_BLOCKS = 4, MIN_GROUP_PANELS = 16 };
-
-/* F(4x4, 3x3) evaluates polynomials at 0, a, -a, 1/a, -1/a and infinity. Read from memory: V8 rebuilds constants at every use. */
-#define A (2.0 / 3)
-#define B (1 / A)
-typedef struct winograd_constants {
-    float a, b, a2, b2, a3, b3, a2_b2;
-} winograd_constants;
-static const winograd_constants constants_4 = {
-    (float)A, (float)B, (float)(A * A), (float)(B * B), (float)(A * A * A), (float)(B * B * B), (float)(A * A + B * B),
-};
 
 /* How a convolution is cut. */
 typedef struct cut {
@@ -74,17 +65,6 @@ size_t winograd_packed_floats(int tile, size_t c, size_t n) {
     return padded_columns(n) * (1 + edge * edge * (c + 1));
 }
 
-/* The rows of G: what a filter's three taps become at each point. */
-static const double filter_2[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-#define NORM_A (2 * A * A * (A * A - B * B))
-#define NORM_B (2 * B * B * (B * B - A * A))
-static const double filter_4[6][3] = {
-    {1, 0, 0},
-    {1 / NORM_A, A / NORM_A, A * A / NORM_A}, {1 / NORM_A, -A / NORM_A, A * A / NORM_A},
-    {1 / NORM_B, B / NORM_B, B * B / NORM_B}, {1 / NORM_B, -B / NORM_B, B * B / NORM_B},
-    {0, 0, 1},
-};
-
 /* u[p * u_point] = (G g G^T)[p], g [3][3] */
 static void transform_filter(float *u, size_t u_point, const double (*filter)[3], size_t edge, const float *g) {
     double rows[MAX_EDGE][3];
@@ -106,7 +86,7 @@ void winograd_pack_f32(float *packed, int tile, size_t c, size_t n, size_t n0, s
         float *panel = panels + j / GEMM_NR * edge * edge * point;
         for (size_t i = 0; i < c; i++) {
             for (size_t at = j; at < stop; at++) {
-                transform_filter(panel + (i + 1) * GEMM_NR + at % GEMM_NR, point, tile == 4 ? filter_4 : filter_2, edge,
+                transform_filter(panel + (i + 1) * GEMM_NR + at % GEMM_NR, point, tile == 4 ? winograd_filter_4 : winograd_filter_2, edge,
                                  weight + ((at - n0) * c + i) * 9);
             }
         }
@@ -145,8 +125,8 @@ void winograd_scale_columns(float *packed, int tile, size_t c, size_t n, const f
 /* t = B^T d. For F(4, 3) the rows are [1, 0, -(a2 + b2), 0, 1, 0], [0, -+b, -b2, +-a, 1, 0], [0, -+a, -a2, +-b, 1, 0] and
  * [0, 1, 0, -(a2 + b2), 0, 1], with b = 1 / a. */
 SIMD_INLINE void input_4(v128_t t[6], const v128_t d[6]) {
-    v128_t sum = simd_splat(&constants_4.a2_b2), a = simd_splat(&constants_4.a), b = simd_splat(&constants_4.b);
-    v128_t a2 = simd_splat(&constants_4.a2), b2 = simd_splat(&constants_4.b2);
+    v128_t sum = simd_splat(&winograd_4.a2_b2), a = simd_splat(&winograd_4.a), b = simd_splat(&winograd_4.b);
+    v128_t a2 = simd_splat(&winograd_4.a2), b2 = simd_splat(&winograd_4.b2);
     t[0] = wasm_f32x4_add(simd_nmadd(sum, d[2], d[0]), d[4]);
     t[5] = wasm_f32x4_add(simd_nmadd(sum, d[3], d[1]), d[5]);
     v128_t even = simd_nmadd(b2, d[2], d[4]), odd = simd_nmadd(b2, d[1], d[3]);
@@ -170,9 +150,9 @@ SIMD_INLINE void output_4(v128_t y[4], const v128_t m[6]) {
     v128_t p = wasm_f32x4_add(m[1], m[2]), q = wasm_f32x4_sub(m[1], m[2]);
     v128_t r = wasm_f32x4_add(m[3], m[4]), s = wasm_f32x4_sub(m[3], m[4]);
     y[0] = wasm_f32x4_add(wasm_f32x4_add(m[0], p), r);
-    y[1] = simd_madd(simd_splat(&constants_4.a), q, wasm_f32x4_mul(simd_splat(&constants_4.b), s));
-    y[2] = simd_madd(simd_splat(&constants_4.a2), p, wasm_f32x4_mul(simd_splat(&constants_4.b2), r));
-    y[3] = simd_madd(simd_splat(&constants_4.a3), q, simd_madd(simd_splat(&constants_4.b3), s, m[5]));
+    y[1] = simd_madd(simd_splat(&winograd_4.a), q, wasm_f32x4_mul(simd_splat(&winograd_4.b), s));
+    y[2] = simd_madd(simd_splat(&winograd_4.a2), p, wasm_f32x4_mul(simd_splat(&winograd_4.b2), r));
+    y[3] = simd_madd(simd_splat(&winograd_4.a3), q, simd_madd(simd_splat(&winograd_4.b3), s, m[5]));
 }
 
 SIMD_INLINE void output_2(v128_t y[2], const v128_t m[4]) {
@@ -279,7 +259,8 @@ static int inside(const winograd_conv *conv, const cut *k, place at) {
 }
 
 /* v [point][tile][c4] of tiles [first, first + count) */
-static void transform_inputs(float *v, float *patch, float *half, const float *x, const winograd_conv *conv, const cut *k, size_t first, size_t count) {
+static void transform_inputs(float *v, float *patch, float *half, const float *x, const winograd_conv *conv, const cut *k,
+                             size_t first, size_t count) {
     for (size_t t = 0; t < count; t++, v += k->c4) {
         place at = place_of(conv, k, first + t);
         const float *from = patch;
@@ -331,8 +312,8 @@ static void activate(float *y, const winograd_conv *conv, const cut *k, size_t f
 }
 
 /* Panels [panel, panel + panels) of tiles [first, first + count), whose inputs are in v. */
-static void multiply(float *y, const float *v, float *m, float *half, const float *packed, const winograd_conv *conv, const cut *k, size_t first, size_t count,
-                     size_t panel, size_t panels, const gemm_epilogue *epilogue) {
+static void multiply(float *y, const float *v, float *m, float *half, const float *packed, const winograd_conv *conv, const cut *k,
+                     size_t first, size_t count, size_t panel, size_t panels, const gemm_epilogue *epilogue) {
     const float *rows[MAX_POINTS * MAX_TILES];
     for (size_t p = 0; p < k->points; p++) {
         for (size_t t = 0; t < count; t++) rows[p * count + t] = v + p * k->v_point + t * k->c4;
@@ -385,10 +366,12 @@ static double with_reading(double computing, double rows, double floats) {
 }
 
 static double winograd_cycles(int tile, size_t batch, size_t out_h, size_t out_w, double c, double panels) {
-    double tiles = (double)(batch * divide_up(out_h, (size_t)tile) * divide_up(out_w, (size_t)tile)), points = (tile + 2) * (tile + 2);
-    double transform = tile == 4 ? 200 : 50;        /* of four channels of a tile, in or out */
-    double product = with_reading(points * product_cycles(tiles, c, panels), tiles, points * c * panels * GEMM_NR);
-    return product + tiles * transform * (c / 4 + panels * 2);
+    double rows = (double)divide_up(out_h, (size_t)tile), columns = (double)divide_up(out_w, (size_t)tile);
+    double tiles = (double)batch * rows * columns, edges = (double)batch * (rows > 2 && columns > 2 ? 2 * (rows + columns) - 4 : rows * columns);
+    double points = (tile + 2) * (tile + 2), call = 60, pixel = 30;     /* of gemm_f32; of a pixel copied at the image's edge */
+    double transform = tile == 4 ? 140 : 40;                            /* of four channels of a tile, in or out */
+    double product = with_reading(points * (product_cycles(tiles, c, panels) + panels * call), tiles, points * c * panels * GEMM_NR);
+    return product + tiles * transform * (c / 4 + panels * 2) + edges * points * pixel;
 }
 
 int winograd_choose(size_t batch, size_t out_h, size_t out_w, size_t c, size_t n) {

@@ -37,7 +37,6 @@ static void pack(float *packed, float *weight, float *bias, const image_case *te
     check_free(scale); check_free(shift);
 }
 
-/* Returns the error relative to the largest result. */
 static void one(const image_case *test) {
     const winograd_conv *v = &test->conv;
     size_t pixels = v->batch * v->out_h * v->out_w, floats = pixels ? (pixels - 1) * v->y_stride + v->n : 0;
@@ -101,8 +100,18 @@ static void accuracy(int tile) {
     check_free(x); check_free(weight); check_free(bias); check_free(y); check_free(expected); check_free(packed); check_free(scratch);
 }
 
+/* Only what no change of the model should turn round. */
+static void choice(void) {
+    CHECK(winograd_choose(1, 56, 56, 64, 64) == 4, "large images: the large tile");
+    CHECK(winograd_choose(1, 7, 7, 512, 512) == 2, "more weights than pixels: the small tile");
+    CHECK(winograd_choose(1, 56, 56, 3, 64) == 0, "three channels: the transforms cost more than they save");
+    CHECK(winograd_choose(1, 1, 1, 64, 64) == 0, "one pixel");
+    CHECK(winograd_choose(1, 0, 5, 8, 8) == 0, "no pixel");
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
+    choice();
     for (int i = 0; i < 250; i++) {
         image_case t = random_case(i % 5 ? 14 : 40);
         one(&t);

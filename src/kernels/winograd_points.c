@@ -1,0 +1,22 @@
+#include "winograd_points.h"
+
+/* Relative RMS error over 256 channels after a ReLU, three seeds: a = 2/3 1.08e-6 to 1.18e-6, 5/8 1.13e-6 to 1.18e-6, 3/5 and
+ * sqrt(1/2) 1.2e-6, 3/4 1.4e-6, 1/2 (the usual points 0, +-1/2, +-2 up to scale) 1.7e-6. */
+#define A (2.0 / 3)
+#define B (1 / A)
+
+const winograd_constants winograd_4 = {
+    (float)A, (float)B, (float)(A * A), (float)(B * B), (float)(A * A * A), (float)(B * B * B), (float)(A * A + B * B),
+};
+
+const double winograd_filter_2[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+
+/* Row of point p: [1, p, p^2] over the product of its distances to the other finite points. */
+#define NORM_A (2 * A * A * (A * A - B * B))
+#define NORM_B (2 * B * B * (B * B - A * A))
+const double winograd_filter_4[6][3] = {
+    {1, 0, 0},
+    {1 / NORM_A, A / NORM_A, A * A / NORM_A}, {1 / NORM_A, -A / NORM_A, A * A / NORM_A},
+    {1 / NORM_B, B / NORM_B, B * B / NORM_B}, {1 / NORM_B, -B / NORM_B, B * B / NORM_B},
+    {0, 0, 1},
+};
