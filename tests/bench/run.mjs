@@ -40,8 +40,11 @@ const { values: options } = parseArgs({
 const rounds = Number(options.rounds ?? (options.quick ? 3 : 10));
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds: expected a positive integer, got ${options.rounds}`);
 
+/** Whether `file` was written after `source`. */
+const isNewer = (file, source) => existsSync(file) && statSync(file).mtimeMs > statSync(source).mtimeMs;
+
 function installPeers() {
-  if (existsSync(join(here, 'node_modules'))) return;
+  if (isNewer(join(here, 'node_modules/.package-lock.json'), join(here, 'package-lock.json'))) return;
   console.log('Installing the peers (tests/bench/package.json) ...');
   execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: here, stdio: 'inherit' });
 }
@@ -49,7 +52,7 @@ function installPeers() {
 function compileRoof() {
   const source = join(here, 'roof.c');
   const wasm = join(output, 'roof.wasm');
-  if (existsSync(wasm) && statSync(wasm).mtimeMs > statSync(source).mtimeMs) return wasm;
+  if (isNewer(wasm, source)) return wasm;
   execFileSync(join(root, 'web/emcc'), ['-O3', '-msimd128', '-mrelaxed-simd', '--no-entry', '-sSTANDALONE_WASM', '-sINITIAL_MEMORY=192MB',
     source, '-o', wasm], { stdio: 'inherit' });
   return wasm;

@@ -3,11 +3,11 @@ import { compile, models, nn, safetensors, Tensor } from '../../../js/index.js';
 import description from '../../../package.json' with { type: 'json' };
 import { gemmInput, gemmWeight, towerInput, towerTensors, GEMM, HEADS, LAYERS, OUTPUT, SIZE } from '../tower.mjs';
 
-/** @param {{ build: string, threads: number }} engine */
-export async function start(engine) {
+/** @param {{ build: string, threads: number }} options */
+export async function start({ build, threads }) {
   const job = async (module, weights, inputs, data) => {
     const tensors = Object.fromEntries(Object.entries(weights).map(([name, { data, shape }]) => [name, new Tensor(data, shape)]));
-    const model = await compile(module, { weights: safetensors.write(tensors), inputs: [inputs], ...engine });
+    const model = await compile(module, { weights: safetensors.write(tensors), inputs: [inputs], build, threads });
     const input = new Tensor(data, inputs);
     return async () => (await model.forward(input)).data;
   };
