@@ -9,8 +9,8 @@ import { LamellaError } from '../errors.js';
  * @property {boolean} random Whether any part can be read at any time; false: once, from front to back.
  * @property {number} gap Bytes that are cheaper read and dropped than skipped by another request.
  * @property {(begin: number, end?: number, options?: { signal?: AbortSignal | null }) => AsyncGenerator<Uint8Array, void, void>} stream
- *   Pieces of [begin, end), each good until the next is asked for. Without `end`: to the end of the source. Leaving the loop
- *   frees what is open.
+ *   Pieces of [begin, end), or less if the source ends, each good until the next is asked for. Without `end`: to the end of the
+ *   source. Leaving the loop frees what is open.
  * @property {() => void} close Frees what is open.
  * @property {(name: string) => string} [neighbour] Where a file beside this one lies; missing where nobody knows.
  */
@@ -66,11 +66,10 @@ export function reason(error) {
  * @returns {Promise<Uint8Array>}
  */
 export async function readBytes(source, begin, end, { signal, short = false } = {}) {
-  const last = short && source.size !== undefined ? Math.min(end, source.size) : end;
-  const reader = new PieceReader(source, begin, short && source.size === undefined ? undefined : last, signal);
+  const reader = new PieceReader(source, begin, end, signal);
   try {
-    const bytes = await reader.upTo(last - begin);
-    if (!short && bytes.length < last - begin) throw truncated(source.name, begin, last, begin + bytes.length);
+    const bytes = await reader.upTo(end - begin);
+    if (!short && bytes.length < end - begin) throw truncated(source.name, begin, end, begin + bytes.length);
     return bytes;
   } finally {
     await reader.close();

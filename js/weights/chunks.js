@@ -35,10 +35,10 @@ export async function* readChunks(wanted, signal) {
       next = start(runs[i + 1]);
       try {
         for (const tensor of runs[i].tensors) yield* readTensor(reader, tensor, scratch);
-        await checkEnd(runs[i], signal);
       } finally {
         await reader.close();
       }
+      await checkEnd(runs[i], signal);
     }
   } finally {
     await next?.close();

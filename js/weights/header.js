@@ -28,10 +28,11 @@ export async function readHeader(source, { signal } = {}) {
   const { name, size } = source;
   const first = await readBytes(source, 0, 8, { signal, short: true });
   if (first.length < 8) throw new LamellaError('truncated', `${name}: expected a safetensors file, got ${first.length} bytes${first.length ? '' : ': it is empty'}`, { path: name });
-  const length = Number(new DataView(first.buffer, first.byteOffset).getBigUint64(0, true));
+  const stated = new DataView(first.buffer, first.byteOffset).getBigUint64(0, true);
+  const length = Number(stated);
   if (length > MAX_HEADER) {
     if (first[0] === 0x7b) return { json: await readText(source, first, signal) };
-    throw await notSafetensors(source, first, signal, `its first 8 bytes give a header of ${length} bytes, at most ${MAX_HEADER} are allowed`);
+    throw await notSafetensors(source, first, signal, `its first 8 bytes give a header of ${stated} bytes, at most ${MAX_HEADER} are allowed`);
   }
   if (size !== undefined && 8 + length > size) {
     throw await notSafetensors(source, first, signal, `its first 8 bytes give a header of ${length} bytes, but the file has ${size}`);
@@ -65,13 +66,12 @@ async function readText(source, first, signal) {
 async function notSafetensors(source, first, signal, problem) {
   const { name } = source;
   const more = await readBytes(source, first.length, 512, { signal, short: true });
-  const latin = new TextDecoder('latin1');
-  const text = (latin.decode(first) + latin.decode(more)).trimStart();
+  const text = String.fromCharCode(...first, ...more).trimStart();
   if (/^<(!doctype|html|head|body|\?xml|!--)/i.test(text)) return new LamellaError('html', `${name}: expected weights, got an HTML page: ${show(text.slice(0, 60))}`, { path: name });
   const kinds = [
     [/^version https/, 'a pointer of Git LFS in place of the file; use the address with /resolve/ rather than /raw/'],
     [/^PK\x03\x04/, 'a zip archive, as PyTorch saves .pt and .bin; save it with safetensors.torch.save_file'],
-    [/^\u20ac[\x02-\x05]/, 'a Python pickle; save it with safetensors.torch.save_file'],
+    [/^\x80[\x02-\x05]/, 'a Python pickle; save it with safetensors.torch.save_file'],
     [/^GGUF/, 'a GGUF file'],
     [/^\x89HDF/, 'an HDF5 file'],
   ];

@@ -158,13 +158,14 @@ class RangeSource {
    * @param {{ signal?: AbortSignal | null }} [options]
    * @returns {AsyncGenerator<Uint8Array, void, void>}
    */
-  async* stream(begin, end = this.size ?? Infinity, { signal } = {}) {
+  async* stream(begin, end = Infinity, { signal } = {}) {
     signal?.throwIfAborted();
     let at = begin;
     if (at < Math.min(end, this.head.length)) {
       yield this.head.subarray(at, end);
       at = Math.min(end, this.head.length);
     }
+    end = Math.min(end, this.size ?? Infinity);
     let failures = 0;
     for (let from = at; at < end; from = at) {
       /** @type {unknown} */
@@ -251,7 +252,6 @@ export class StreamSource {
     let usable = true;
     try {
       yield* cursor.pieces(this.name, begin, end ?? Infinity, signal);
-      if (end !== undefined && cursor.at < end) throw truncated(this.name, begin, end, cursor.at);
     } catch (error) {
       usable = false;
       signal?.throwIfAborted();

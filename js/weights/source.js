@@ -1,7 +1,7 @@
 /** Everything that bytes can be read from, behind one interface. */
 import { badArgument } from '../arguments.js';
 import { LamellaError } from '../errors.js';
-import { abortable, PIECE, reason, truncated } from './bytes.js';
+import { abortable, PIECE, reason } from './bytes.js';
 import { openHttp, openResponse, StreamSource } from './http.js';
 
 /** @typedef {import('./bytes.js').Source} Source */
@@ -80,7 +80,6 @@ class BytesSource {
    */
   async* stream(begin, end = this.size) {
     if (begin < Math.min(end, this.size)) yield this.bytes.subarray(begin, end);
-    if (end > this.size) throw truncated(this.name, begin, end, this.size);
   }
 
   close() {}
@@ -105,15 +104,13 @@ class BlobSource {
    * @returns {AsyncGenerator<Uint8Array, void, void>}
    */
   async* stream(begin, end = this.size, { signal } = {}) {
-    for (let at = begin; at < end; at += PIECE) {
+    for (let at = begin; at < Math.min(end, this.size); at += PIECE) {
       signal?.throwIfAborted();
-      if (at >= this.size) throw truncated(this.name, begin, end, this.size);
       const part = this.blob.slice(at, Math.min(at + PIECE, end)).arrayBuffer().catch((/** @type {Error} */ cause) => {
         throw new LamellaError('file', `${this.name}: cannot be read: ${reason(cause)}`, { path: this.name, cause });
       });
       yield new Uint8Array(await abortable(part, signal));
     }
-    if (end > this.size) throw truncated(this.name, begin, end, this.size);
   }
 
   close() {}
@@ -175,7 +172,7 @@ class FileSource {
       for (let at = begin; at < end;) {
         signal?.throwIfAborted();
         const { bytesRead } = await this.try(handle.read(buffer, 0, Math.min(buffer.length, end - at), at));
-        if (!bytesRead) throw truncated(this.name, begin, end, at);
+        if (!bytesRead) return;
         at += bytesRead;
         yield buffer.subarray(0, bytesRead);
       }
