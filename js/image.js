@@ -42,7 +42,7 @@ const round = (x) => (x % 1 === 0.5 && Math.floor(x) % 2 === 0 ? Math.floor(x) :
  * @throws {LamellaError} 'image' when the source is no picture or cannot be read, 'sharp-missing', 'argument'.
  */
 export async function toTensor(source, options = {}) {
-  if (!Array.isArray(source)) return normalise(await prepared(source, options), options);
+  if (!Array.isArray(source)) return normalise(await prepared(/** @type {ImageSource} */ (source), options), options);
   if (!source.length) throw badArgument('image.toTensor: source', 'a picture or a list of them', source);
   const tensors = [];
   for (const one of source) tensors.push(normalise(await prepared(one, options), options));

@@ -5,6 +5,9 @@ import { LamellaError } from '../errors.js';
 /**
  * @typedef {string | URL | Blob | ArrayBuffer | ArrayBufferView | ImageData | ImageBitmap | HTMLImageElement | SVGImageElement | HTMLCanvasElement | OffscreenCanvas | HTMLVideoElement | VideoFrame | { data: Uint8Array | Uint8ClampedArray, width: number, height: number, channels?: number }} ImageSource
  */
+/** The package's name, put together so that no bundler takes it for a dependency: few pages have it installed. */
+const SHARP = ['sha', 'rp'].join('');
+
 /** @typedef {{ orientation?: 'from-image' | 'none', signal?: AbortSignal | null }} DecodeOptions */
 
 /** @param {string} name @param {unknown} value */
@@ -128,7 +131,7 @@ async function drawn(source) {
 
 /** @param {any} encoded @param {'from-image' | 'none'} orientation @returns {Promise<Pixels>} */
 async function decodeWithSharp(encoded, orientation) {
-  const { default: sharp } = await import(/* webpackIgnore: true */ /* @vite-ignore */ `${'sharp'}`).catch((cause) => {
+  const { default: sharp } = await import(/* webpackIgnore: true */ /* @vite-ignore */ SHARP).catch((cause) => {
     throw new LamellaError('sharp-missing', 'image: decoding pictures in Node needs the package sharp: npm install sharp', { cause });
   });
   try {
