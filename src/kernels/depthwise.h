@@ -1,5 +1,6 @@
 /* Depthwise convolution of one image, channels last: each channel with its own kernel_h x kernel_w filter,
  *     y = activation(conv(x, weight) + bias + add)      x [h, w, c] -> y [out_h, out_w, c]
+ * pad_h rows of zeros above and pad_w columns to the left; those below and to the right follow from out_h and out_w.
  * Packed weights: bias [c], then weight [kernel_h * kernel_w][c]. */
 #pragma once
 #include <stddef.h>

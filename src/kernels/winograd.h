@@ -13,7 +13,7 @@ typedef struct winograd_conv {
     int tile;                     /* 2 or 4 */
     size_t batch;                 /* images; x is [batch, h, w, c], y and add are [batch, out_h, out_w, n] */
     size_t h, w, c;               /* input */
-    size_t out_h, out_w, n;       /* output: out_h <= h + 2 pad_h - 2 */
+    size_t out_h, out_w, n;       /* output */
     size_t pad_h, pad_w;          /* rows of zeros above, columns of zeros to the left; those below and right follow from out_h, out_w */
     size_t x_stride, y_stride;    /* floats from a pixel to the next, >= c and >= n: a group of a grouped convolution is a slice */
 } winograd_conv;

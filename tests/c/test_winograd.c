@@ -72,6 +72,8 @@ static image_case random_case(size_t most) {
     if (v->w + 2 * v->pad_w < 3) v->w = 3;
     v->out_h = v->h + 2 * v->pad_h - 2;
     v->out_w = v->w + 2 * v->pad_w - 2;
+    v->out_h += check_size(0, 2) - (v->out_h > 1 ? check_size(0, 1) : 0);  /* more or less padding below and to the right than above */
+    v->out_w += check_size(0, 2) - (v->out_w > 1 ? check_size(0, 1) : 0);
     v->x_stride = v->c + check_size(0, 3);
     v->y_stride = v->n + check_size(0, 3);
     t.in_place = t.add && check_size(0, 1);
