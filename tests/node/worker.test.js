@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import { compile, F, LamellaError, models, Module, nn, Tensor } from '../../js/index.js';
-import { sharedEngine } from '../../js/init.js';
+import { recordingEngine } from '../../js/init.js';
 
 let seed = 1;
 const number = () => {
@@ -25,8 +25,8 @@ class Powers extends Module {
 }
 
 const tick = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
-const local = await sharedEngine({});
-const used = () => local.exports.lam_memory_used();
+const { engine: recording } = await recordingEngine({});
+const used = () => recording.exports.lam_memory_used();
 
 describe('a worker', () => {
   const net = new models.ModifiedResNet({ layers: [1, 1, 1, 1], outputDim: 16, heads: 4, width: 8, imageSize: 64, useSe: true, layerNorm: true });
@@ -37,6 +37,7 @@ describe('a worker', () => {
     const seen = [];
     const here = await compile(net, { weights });
     const there = await compile(net, { weights, worker: true, onProgress: (progress) => seen.push(progress) });
+    assert.equal(used(), before);
     assert.equal(seen.at(-1).loaded, seen.at(-1).total);
     for (const n of [1, 3]) {
       const image = random(n, 3, 64, 64);
@@ -51,7 +52,6 @@ describe('a worker', () => {
     assert.deepEqual(b.map(({ path, name, shape, flops }) => [path, name, shape, flops]), a.map(({ path, name, shape, flops }) => [path, name, shape, flops]));
     here.dispose();
     there.dispose();
-    assert.equal(used(), before);
   });
 
   it('does not block the caller, and aborts', async () => {
@@ -94,6 +94,13 @@ describe('a worker', () => {
     assert.deepEqual((await model.forward([[1, 2]], [[3, 4]])).toArray(), [[4, 6]]);
     await assert.rejects(model.forward([[1, 2]]), { code: 'argument' });
     model.dispose();
+  });
+
+  it('that cannot start leaves nothing either', async () => {
+    const before = used();
+    await assert.rejects(compile(net, { weights, worker: true, threads: 0 }), { name: 'LamellaError', code: 'argument', message: /threads: expected an integer of at least 1, got 0/ });
+    await assert.rejects(compile(net, { weights: {}, worker: true }), { code: 'keys' });
+    assert.equal(used(), before);
   });
 
   it('disposed in the middle of a run rejects what was asked', async () => {
