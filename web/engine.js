@@ -117,7 +117,11 @@ export class Engine {
   /** @param {number} count */
   async startThreads(count) {
     this.pool = this.exports.lam_pool_new(count) >>> 0;
-    if (this.pool) this.#crew = await startThreads(this.module, this.memory, this.exports, this.pool);
+    if (!this.pool) return;
+    this.#crew = await startThreads(this.module, this.memory, this.exports, this.pool);
+    if (this.#crew.failed < count - 1) return;
+    this.exports.lam_pool_free(this.pool);   // nobody will come: do not share the work out
+    this.pool = 0;
   }
 
   /** Threads at work, the caller's included: fewer than asked for where workers were refused or are late. */

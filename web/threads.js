@@ -23,6 +23,7 @@ else port.onmessage = (event) => start(event.data);
 /**
  * @typedef {object} Crew
  * @property {number} ready Workers that are running, so far.
+ * @property {number} failed Workers that will never run.
  * @property {() => void} end Ends them all.
  */
 
@@ -36,7 +37,7 @@ else port.onmessage = (event) => start(event.data);
 export async function startThreads(module, memory, exports, pool) {
   /** @type {(() => void)[]} */
   const workers = [];
-  const crew = { ready: 0, end: () => workers.forEach(end => end()) };
+  const crew = { ready: 0, failed: 0, end: () => workers.forEach(end => end()) };
   const starts = [];
   for (let thread = 1; thread < exports.lam_pool_threads(pool); thread++) {
     const stack = exports.lam_alloc(STACK_BYTES) >>> 0;
@@ -46,11 +47,15 @@ export async function startThreads(module, memory, exports, pool) {
         crew.ready++;
         settle(null);
       };
+      const failed = () => {   // a policy that forbids workers: fewer threads
+        crew.failed++;
+        settle(null);
+      };
       try {
         const start = nodeModule('node:worker_threads') ? startInNode : startInBrowser;
-        workers.push(start({ module, memory, pool, thread, stack: stack + STACK_BYTES }, ready, settle));
+        workers.push(start({ module, memory, pool, thread, stack: stack + STACK_BYTES }, ready, failed));
       } catch {
-        settle(null);   // a policy that forbids workers: fewer threads
+        failed();
       }
     }));
   }
@@ -64,7 +69,7 @@ export async function startThreads(module, memory, exports, pool) {
 /**
  * @param {object} job
  * @param {() => void} ready
- * @param {(reason: any) => void} failed
+ * @param {() => void} failed
  * @returns {() => void} Ends the worker.
  */
 function startInBrowser(job, ready, failed) {
