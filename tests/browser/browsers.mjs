@@ -114,7 +114,7 @@ async function launchFirefox() {
       return {
         evaluate: (fn, ...args) => page.evaluate(callText(fn, args)),
         click: selector => page.click(selector),
-        press: key => page.keyboard.press(/** @type {any} */ (key)),
+        press: key => page.keyboard.press(/** @type {any} */ (key === 'Space' ? ' ' : key)),
         drag: points => dragMouse(page.mouse, points),
         setFile: async (selector, file) => (await page.$(selector)).uploadFile(file),
         screenshot: async file => void await page.screenshot({ path: /** @type {any} */ (file) }),

@@ -15,7 +15,7 @@ import { expectedBuilds } from './engines.mjs';
 import { ROOT, startServer } from './server.mjs';
 import { until } from './until.mjs';
 
-const LONGEST_PAUSE = 1000; // milliseconds in which a page may keep the user waiting, on a slow machine with a slow browser
+const LONGEST_PAUSE = 2500; // milliseconds in which a page may keep the user waiting, on a machine that is shared with other tests
 const CHECKPOINT = 'reference/fixtures/open_clip_tiny.safetensors';
 const sample = name => path.join(ROOT, `demo/samples/${name}.png`);
 
@@ -96,9 +96,9 @@ for (const name of BROWSERS) {
           const transfer = (type, [file, mime, base64]) => {
             const data = new DataTransfer();
             data.items.add(new File([Uint8Array.from(atob(base64), c => c.charCodeAt(0))], file, { type: mime }));
-            document.body.dispatchEvent(type === 'paste'
-              ? new ClipboardEvent('paste', { clipboardData: data, bubbles: true })
-              : new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+            const event = type === 'paste' ? new Event('paste', { bubbles: true }) : new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true });
+            if (type === 'paste') Object.defineProperty(event, 'clipboardData', { value: data }); // Firefox lets no constructor set it
+            document.body.dispatchEvent(event);
           };
           await page.evaluate(transfer, 'paste', await asData(sample('guitar')));
           await answered(page, labels.guitar);
@@ -110,14 +110,14 @@ for (const name of BROWSERS) {
           assert.equal(await page.evaluate(() => document.querySelectorAll('#ranking li').length), 10);
           for (const id of ['time-preprocess', 'time-forward', 'time-rank']) assert.match(await text(page, `#${id}`), /^[\d.]+ m?s$/);
           await until(page, 'the layers are timed', () => document.querySelectorAll('#layer-table tbody tr').length > 10);
-          await page.click('input[name=layer-order][value=slowest] + span');
+          await page.click('input[name=layer-order][value=slowest]');
           const times = await page.evaluate(() => [...document.querySelectorAll('#layer-table tbody tr td:nth-child(3)')].map(cell => parseFloat(cell.textContent)));
           assert.equal(times[0], Math.max(...times));
-          assert.match(await text(page, '#accuracy'), /\d% and among the first five/);
+          assert.match(await text(page, '#accuracy'), /\d\s% and among the first five for [\d.]+\s%/);
         });
 
         it('classifies a drawing, by pointer and by keyboard', async () => {
-          await page.click('input[name=source][value=draw] + span');
+          await page.click('input[name=source][value=draw]');
           const before = await text(page, '#answer');
           const { left, top } = await page.evaluate(() => {
             document.querySelector('#pad').scrollIntoView({ block: 'center' });
@@ -141,7 +141,7 @@ for (const name of BROWSERS) {
         });
 
         it('photographs, or says why it cannot', async () => {
-          await page.click('input[name=source][value=camera] + span');
+          await page.click('input[name=source][value=camera]');
           await page.click('#camera-start');
           const started = await until(page, 'the camera starts or refuses', () => {
             if (!document.querySelector('#camera-take').disabled) return 'started';
@@ -206,15 +206,15 @@ for (const name of BROWSERS) {
         it('fits a screen 360 pixels wide', async () => {
           const narrow = await browser.open(`${server.url}tests/browser/narrow.html`);
           await until(narrow, 'the page in the frame has its answer', () => document.querySelector('iframe').contentDocument.querySelectorAll('#layer-table tbody tr').length > 10);
-          const widths = await narrow.evaluate(() => {
+          const excess = await narrow.evaluate(() => {
             const inner = document.querySelector('iframe').contentDocument;
             inner.querySelector('#checkpoint-ready').hidden = false;
             return ['pick', 'draw', 'camera'].map(source => {
               inner.querySelector(`input[name=source][value=${source}]`).click();
-              return inner.documentElement.scrollWidth;
+              return inner.documentElement.scrollWidth - inner.documentElement.clientWidth;
             });
           });
-          assert.deepEqual(widths, [360, 360, 360]);
+          assert.deepEqual(excess, [0, 0, 0]);
         });
       });
     }
