@@ -193,7 +193,7 @@ describe('abort', () => {
     const start = performance.now();
     await assert.rejects(model.forward(input, { signal: controller.signal }), (error) => error === reason);
     const aborted = performance.now() - start;
-    assert.ok(aborted < Math.max(60, wholeTime / 2), `aborted after ${aborted} ms; a whole run takes ${wholeTime} ms`);
+    assert.ok(aborted < wholeTime, `aborted after ${aborted} ms; a whole run takes ${wholeTime} ms`);
     assert.deepEqual((await model.forward(input)).data, expected.data);
     model.dispose();
   });
