@@ -7,7 +7,7 @@
 // With --tests also what the tests need of the system: a C compiler, SIMDe, the browsers (through apt-get, as root or by sudo).
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -16,9 +16,11 @@ const DEBIAN = join(HOME, 'debian');
 const OLDEST = [3, 1, 60];
 const SUITE = 'trixie';
 const PACKAGES = ['base-files', 'bash', 'coreutils', 'dash', 'sed', 'grep', 'emscripten', 'cmake', 'ninja-build'];
-const TEST_PROGRAMS = {
-  cmake: 'cmake', make: 'make', gcc: 'gcc', gcov: 'gcc', chromium: 'chromium', 'firefox-esr': 'firefox-esr',
-  WebKitWebDriver: 'webkit2gtk-driver', Xvfb: 'xvfb',
+/** What the tests need of the system, by a file that shows it is there. */
+const TEST_PACKAGES = {
+  '/usr/bin/cmake': 'cmake', '/usr/bin/make': 'make', '/usr/bin/gcc': 'gcc', '/usr/include/stdio.h': 'libc6-dev',
+  '/usr/include/simde/wasm/simd128.h': 'libsimde-dev', '/usr/bin/chromium': 'chromium', '/usr/bin/firefox-esr': 'firefox-esr',
+  '/usr/bin/WebKitWebDriver': 'webkit2gtk-driver', '/usr/bin/Xvfb': 'xvfb',
 };
 
 /**
@@ -167,10 +169,8 @@ export function setupToolchain() {
 
 /** Installs what the tests need of the system. */
 export function setupTests() {
-  const missing = Object.entries(TEST_PROGRAMS).filter(([program]) => !onPath(program) && !existsSync(`/usr/bin/${program}`)).map(([, name]) => name);
-  if (!existsSync('/usr/include/simde/wasm/simd128.h')) missing.push('libsimde-dev');
-  if (!missing.length) return;
-  const names = [...new Set(missing)];
+  const names = Object.entries(TEST_PACKAGES).filter(([file]) => !existsSync(file) && !onPath(basename(file))).map(([, name]) => name);
+  if (!names.length) return;
   const sudo = process.getuid?.() === 0 ? [] : ['sudo', '-n'];
   console.log(`setup: apt-get install ${names.join(' ')}`);
   try {
