@@ -80,7 +80,6 @@ export class Module extends /** @type {CallableConstructor} */ (/** @type {unkno
    * @param {...any} inputs Tensors.
    * @returns {any} A tensor, or an array or object of tensors.
    */
-  // eslint-disable-next-line no-unused-vars
   forward(...inputs) {
     throw new LamellaError('argument', `${className(this)} has no forward method`);
   }

@@ -295,7 +295,6 @@ export class Flatten extends Module {
 /** Its input. Takes any arguments, as PyTorch's does. */
 export class Identity extends Module {
   /** @param {...any} _arguments */
-  // eslint-disable-next-line no-unused-vars
   constructor(..._arguments) {
     super();
   }
