@@ -5,6 +5,7 @@
  */
 #pragma once
 #include <stddef.h>
+#include <stdint.h>
 #include "lamella.h"
 #include "pool.h"
 
@@ -147,6 +148,12 @@ int shape_same(const lam_shape *a, const lam_shape *b);
 /* LAM_ANY agrees with everything. */
 static inline int dim_agrees(int a, int b) { return a == b || a == LAM_ANY || b == LAM_ANY; }
 static inline int dim_times(int a, int b) { return a == LAM_ANY || b == LAM_ANY ? LAM_ANY : a * b; }
+
+/* a * b floats of working memory, or so many that prepare refuses them where the product would wrap round. */
+static inline size_t scratch_times(size_t a, size_t b) {
+    size_t product;
+    return __builtin_mul_overflow(a, b, &product) || product > SIZE_MAX / sizeof(float) ? SIZE_MAX / sizeof(float) : product;
+}
 
 /* -- the stages -- */
 void fuse_graph(lam_graph *g);                                   /* fuse.c */

@@ -1,4 +1,5 @@
 #include "plan.h"
+#include <stdint.h>
 
 static size_t aligned(size_t floats) { return (floats + PLAN_ALIGNMENT - 1) / PLAN_ALIGNMENT * PLAN_ALIGNMENT; }
 
@@ -40,6 +41,7 @@ size_t plan_arena(plan_block *blocks, int count, int *order) {
         order[j] = index;
         size_t end = block->offset + aligned(block->floats);
         if (end > total) total = end;
+        if (total > SIZE_MAX / sizeof(float)) return SIZE_MAX;   /* further offsets would wrap round */
     }
     return total;
 }

@@ -1,4 +1,5 @@
 #include "session.h"
+#include <stdint.h>
 #include <string.h>
 #include "clock.h"
 #include "memory.h"
@@ -88,6 +89,13 @@ lam_run session_bind(const lam_session *s, int layer) {
     };
 }
 
+/* More bytes than an address can count: sizes computed from such a shape would wrap round. */
+static int too_large(const lam_shape *shape) {
+    double bytes = sizeof(float);
+    for (int i = 0; i < shape->rank; i++) bytes *= shape->dims[i];
+    return bytes >= (double)SIZE_MAX;
+}
+
 static lam_status infer_layer(lam_session *s, int layer) {
     const lam_node *n = &s->g->nodes[s->g->layers[layer]];
     lam_shape in[32], *shapes = in;
@@ -104,13 +112,16 @@ static lam_status infer_layer(lam_session *s, int layer) {
         status = LAM_EVALUE;
         text_format(why, LAM_TEXT, "its output %v is added to %v", out, &s->tensors[n->add].shape);
     }
-    return status == LAM_OK ? LAM_OK : fail(s, status, "%s%s%s: %s", n->path, *n->path ? ": " : "", n->op->name, why);
+    if (status != LAM_OK) return fail(s, status, "%s%s%s: %s", n->path, *n->path ? ": " : "", n->op->name, why);
+    if (!too_large(out)) return LAM_OK;
+    return fail(s, LAM_ENOMEM, "out of memory: %s%s%s of %v", n->path, *n->path ? ": " : "", n->op->name, out);
 }
 
 static lam_status infer_shapes(lam_session *s) {
     const lam_graph *g = s->g;
     for (int i = 0; i < g->input_count; i++) {
         if (s->input_shapes[i].rank < 0) return fail(s, LAM_ESTATE, "input %d has no size yet", i);
+        if (too_large(&s->input_shapes[i])) return fail(s, LAM_ENOMEM, "out of memory: input %d of %v", i, &s->input_shapes[i]);
         s->tensors[g->inputs[i]].shape = s->input_shapes[i];
     }
     for (int i = 0; i < g->weight_count; i++) {
@@ -199,8 +210,9 @@ static int list_blocks(lam_session *s, const int *last, plan_block *blocks, int 
         if (run.node->op->scratch) run.node->op->scratch(&run, &per_thread, &shared);
         scratch[1] = whole_lines(per_thread);
         scratch[2] = whole_lines(shared);
-        blocks[count++] = (plan_block){
-            .floats = scratch[1] * (size_t)lam_pool_threads(s->pool) + scratch[2], .first = i, .last = i };
+        double floats = (double)scratch[1] * lam_pool_threads(s->pool) + (double)scratch[2];
+        size_t most = SIZE_MAX / sizeof(float);
+        blocks[count++] = (plan_block){ .floats = floats < (double)most ? (size_t)floats : most, .first = i, .last = i };
     }
     return count;
 }
@@ -208,7 +220,7 @@ static int list_blocks(lam_session *s, const int *last, plan_block *blocks, int 
 static lam_status grow_arena(lam_session *s, size_t floats) {
     if (floats <= s->arena_floats && s->arena) return LAM_OK;
     memory_free(s->arena);
-    s->arena = memory_alloc((floats ? floats : 1) * sizeof(float));
+    s->arena = floats < SIZE_MAX / sizeof(float) ? memory_alloc((floats ? floats : 1) * sizeof(float)) : NULL;
     s->arena_floats = s->arena ? floats : 0;
     if (s->arena) return LAM_OK;
     return fail(s, LAM_ENOMEM, "out of memory: activations of these input sizes need %d kB", (int)(floats / 256));

@@ -139,7 +139,7 @@ static job job_of(const lam_run *r) {
 
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
     job j = job_of(r);
-    *shared = j.n * j.s.c * (j.tokens + 2 + 3 * j.s.heads);
+    *shared = scratch_times(j.n * j.s.c, j.tokens + 2 + 3 * j.s.heads);
     *per_thread = gemm_packed_floats(j.s.c, j.tokens) + gemm_packed_floats(j.tokens, j.s.c) + j.s.heads * j.tokens;
 }
 

@@ -40,7 +40,7 @@ static job job_of(const lam_run *r) {
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
     (void)per_thread;
     job j = job_of(r);
-    *shared = j.batch_b * j.floats;
+    *shared = scratch_times(j.batch_b, j.floats);
 }
 
 static void pack_matrix(void *argument, int index, int thread) {

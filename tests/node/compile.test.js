@@ -345,7 +345,20 @@ describe('not enough memory', () => {
     assert.equal(await used(options), 0);
   });
 
-  it('for more than any memory holds', async () => {
+  it('for activations of more bytes than there are addresses', async () => {
+    class Outer extends Module {
+      inputs = [[null, 1], [1, null]];
+
+      forward(a, b) { return F.add(a, b).mean(); }
+    }
+    const model = await compile(new Outer());
+    const n = 40000;   // 6.4 GB, which is 2.1 GB modulo 2^32
+    await assert.rejects(model.forward(new Tensor(new Float32Array(n), [n, 1]), new Tensor(new Float32Array(n), [1, n])), { code: 'memory', message: /out of memory: arithmetic of \[40000, 40000\]/ });
+    assert.equal((await model.forward([[1], [2]], [[3, 4]])).item(), 5);
+    model.dispose();
+  });
+
+  it('for more weights than any memory holds', async () => {
     const module = new nn.Linear(65536, 65536, { bias: false });
     // The numbers themselves are never asked for.
     const weights = { weight: Object.assign(Object.create(Tensor.prototype), { data: new Float32Array(0), shape: [65536, 65536], dtype: 'f32' }) };
