@@ -1,6 +1,7 @@
 /** Everything that bytes can be read from, behind one interface. */
 import { badArgument } from '../arguments.js';
 import { LamellaError } from '../errors.js';
+import { isNode, nodeModule } from '../platform.js';
 import { abortable, PIECE, reason } from './bytes.js';
 import { openHttp, openResponse, StreamSource } from './http.js';
 
@@ -15,8 +16,6 @@ import { openHttp, openResponse, StreamSource } from './http.js';
  * @property {AbortSignal | null} [signal]
  * @property {RequestInit} [request] What `fetch` is told: `{ headers: { authorization: ... }, credentials: 'include' }`.
  */
-
-const isNode = Boolean(globalThis.process?.versions?.node) && typeof globalThis.process.getBuiltinModule === 'function';
 
 /**
  * @param {SourceLike} like
@@ -54,13 +53,6 @@ async function openAddress(address, options) {
 
 /** @param {string} text */
 const isRemote = (text) => /^(https?|data|blob):/i.test(text);
-
-/**
- * A module of Node, without a word that a bundler would look up.
- * @param {string} name
- * @returns {any}
- */
-const nodeModule = (name) => globalThis.process.getBuiltinModule(/** @type {any} */ (name));
 
 /** Bytes in memory; pieces are views of them. @implements {Source} */
 class BytesSource {
