@@ -1,5 +1,5 @@
 /** Pictures as the inputs of networks, prepared as CLIP's reference code prepares them. */
-import { badArgument, boolean, integer, show } from './arguments.js';
+import { badArgument, boolean, integer, pair, show } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { pixelsOf } from './image/pixels.js';
 import { resize as resized } from './image/resample.js';
@@ -10,11 +10,11 @@ import { Tensor } from './tensor.js';
 /** @typedef {import('./image/resample.js').Interpolation} Interpolation */
 /**
  * @typedef {object} ImageOptions
- * @property {number | readonly [number, number]} [size] Side in pixels; with 'squash' also [height, width]. Default 224.
- * @property {'shortest' | 'squash' | 'none'} [resize] 'shortest' (default): the shorter side becomes `size`, the longer keeps the proportion; 'squash': both
- *   sides become `size`; 'none': the picture stays as large as it is, `size` and `crop` are not used.
- * @property {boolean | number} [crop] After 'shortest': true (default) cuts out the middle `size` x `size`, a number a middle of that side;
- *   false keeps all.
+ * @property {number | readonly [number, number]} [size] Side in pixels, or [height, width]. Default 224.
+ * @property {'shortest' | 'squash' | 'none'} [resize] 'shortest' (default): the proportion is kept, and the shorter side becomes `size`; of [height, width]
+ *   that side which leaves the other long enough. 'squash': both sides become `size`. 'none': the picture stays as large as it is, `size` and `crop`
+ *   are not used.
+ * @property {boolean | number} [crop] After 'shortest': true (default) cuts the middle of `size` out, a number a square of that side; false keeps all.
  * @property {Interpolation} [interpolation] 'bicubic' (default), 'bilinear', 'lanczos', 'hamming', 'box': all with antialias; 'nearest'.
  * @property {readonly number[]} [mean] Three numbers, subtracted from red, green and blue in 0..1; CLIP's.
  * @property {readonly number[]} [std] Three numbers to divide by after that; CLIP's.
@@ -79,8 +79,7 @@ function checked(options) {
   const { size, resize, crop, mean, std, orientation } = settings;
   if (!['shortest', 'squash', 'none'].includes(resize)) throw badArgument('image.toTensor: resize', "'shortest', 'squash' or 'none'", resize);
   if (!['from-image', 'none'].includes(orientation)) throw badArgument('image.toTensor: orientation', "'from-image' or 'none'", orientation);
-  if (resize === 'squash' && Array.isArray(size) && size.length === 2) size.forEach((side, i) => integer(`image.toTensor: size[${i}]`, side, 1));
-  else integer('image.toTensor: size', size, 1);
+  pair('image.toTensor: size', size, 1);
   if (typeof crop === 'number') integer('image.toTensor: crop', crop, 1);
   else boolean('image.toTensor: crop', crop);
   for (const [name, values] of Object.entries({ mean, std })) {
@@ -98,17 +97,18 @@ function checked(options) {
 function fit(picture, { size, resize, crop, interpolation }) {
   const { width, height } = picture;
   if (resize === 'none') return resized(picture, width, height, interpolation);
-  if (resize === 'squash') {
-    const [h, w] = Array.isArray(size) ? size : [size, size];
-    return resized(picture, w, h, interpolation);
-  }
-  const short = /** @type {number} */ (size);
-  const long = Math.trunc(short * Math.max(width, height) / Math.min(width, height));
-  const [w, h] = width <= height ? [short, long] : [long, short];
-  if (crop === false) return resized(picture, w, h, interpolation);
-  const side = crop === true ? short : crop;
-  if (side > short) throw new LamellaError('argument', `image.toTensor: crop: expected at most the size ${short}, got ${side}`);
-  return resized(picture, w, h, interpolation, { left: halfToEven((w - side) / 2), top: halfToEven((h - side) / 2), width: side, height: side });
+  const [h, w] = pair('image.toTensor: size', size, 1);
+  if (resize === 'squash') return resized(picture, w, h, interpolation);
+  // The division last, as in torchvision, because it rounds.
+  const isTall = width * h <= w * height;
+  const newWidth = isTall ? w : Math.max(w, Math.trunc(h * width / height));
+  const newHeight = isTall ? Math.max(h, Math.trunc(w * height / width)) : h;
+  if (crop === false) return resized(picture, newWidth, newHeight, interpolation);
+  const [cropHeight, cropWidth] = crop === true ? [h, w] : [crop, crop];
+  if (cropHeight > newHeight || cropWidth > newWidth) throw new LamellaError('argument', `image.toTensor: crop: expected at most ${Math.min(newWidth, newHeight)}, got ${crop}`);
+  const left = halfToEven((newWidth - cropWidth) / 2);
+  const top = halfToEven((newHeight - cropHeight) / 2);
+  return resized(picture, newWidth, newHeight, interpolation, { left, top, width: cropWidth, height: cropHeight });
 }
 
 /**

@@ -88,6 +88,7 @@ describe('toTensor', () => {
     const shapes = [
       [{}, [1, 3, 224, 224]], [{ size: 10 }, [1, 3, 10, 10]], [{ size: 10, crop: false }, [1, 3, 10, 15]], [{ size: 10, crop: 8 }, [1, 3, 8, 8]],
       [{ size: 10, resize: 'squash' }, [1, 3, 10, 10]], [{ size: [7, 9], resize: 'squash' }, [1, 3, 7, 9]], [{ resize: 'none' }, [1, 3, 20, 30]],
+      [{ size: [10, 5] }, [1, 3, 10, 5]], [{ size: [10, 40] }, [1, 3, 10, 40]], [{ size: [10, 40], crop: false }, [1, 3, 26, 40]], [{ size: [10, 5], crop: false }, [1, 3, 10, 15]],
     ];
     for (const [options, shape] of shapes) assert.deepEqual((await image.toTensor(wide, options)).shape, shape);
     assert.deepEqual(bytesOf(await image.toTensor(wide, { resize: 'none', ...PLAIN })), planes(wide));
@@ -118,8 +119,8 @@ describe('toTensor', () => {
 
   it('says what is wrong with its options and its source', async () => {
     const wrong = [
-      [{ size: 0 }, /size: expected an integer of at least 1, got 0/], [{ size: [1, 2] }, /size/], [{ resize: 'longest' }, /'shortest', 'squash' or 'none'/], [{ crop: 'no' }, /crop/],
-      [{ crop: 300 }, /at most the size 224, got 300/], [{ mean: [1] }, /mean: expected three numbers/], [{ std: [1, 0, 1] }, /std: expected numbers other than 0/],
+      [{ size: 0 }, /size: expected an integer of at least 1, got 0/], [{ size: [1, 2, 3] }, /size/], [{ resize: 'longest' }, /'shortest', 'squash' or 'none'/], [{ crop: 'no' }, /crop/],
+      [{ crop: 300 }, /at most 224, got 300/], [{ mean: [1] }, /mean: expected three numbers/], [{ std: [1, 0, 1] }, /std: expected numbers other than 0/],
       [{ interpolation: 'cubic' }, /nearest, box, bilinear, hamming, bicubic, lanczos, got cubic/], [{ orientation: 6 }, /orientation/], [{ sise: 5 }, /no option "sise"; known: size/],
     ];
     for (const [options, pattern] of wrong) await rejected(image.toTensor(wide, options), 'argument', pattern);
