@@ -10,6 +10,8 @@ import { setupPackages, setupTests } from '../web/setup.mjs';
 import { newestNode } from './newest-node/index.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
+/** Milliseconds that one test may take, on a busy machine too. */
+const PATIENCE = 600_000;
 const COVERAGE = join(ROOT, 'build/coverage');
 
 /**
@@ -43,7 +45,7 @@ function files(folder, pattern) {
  */
 function nodeTests(folder, node = process.execPath, env = {}) {
   const tests = files(folder, /\.test\.js$/);
-  return !tests.length || run(node, ['--test', ...tests], { env: { ...process.env, ...env } });
+  return !tests.length || run(node, ['--test', '--test-reporter=spec', `--test-timeout=${PATIENCE}`, ...tests], { env: { ...process.env, ...env } });
 }
 
 /**
