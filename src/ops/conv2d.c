@@ -152,7 +152,8 @@ typedef struct job {
     tile_grid grid;
     winograd_conv winograd;
     depthwise_conv depthwise;
-    size_t h, w, c, out_h, out_w, n, batch, kernel_w, blocks;
+    size_t h, w, c, out_h, out_w, n, batch, kernel_w;
+    size_t blocks, together;     /* of winograd, and how many of them one task takes */
 } job;
 
 static job job_of(const lam_run *r) {
@@ -244,16 +245,21 @@ static void run_direct(const lam_run *r, job *j) {
 static void winograd(void *argument, int index, int thread) {
     const job *j = argument;
     const lam_run *r = j->run;
-    size_t in_group = (size_t)index / j->blocks, block = (size_t)index % j->blocks, at = in_group * j->s.n;
+    size_t tasks = (j->blocks + j->together - 1) / j->together, in_group = (size_t)index / tasks, at = in_group * j->s.n;
+    size_t block = (size_t)index % tasks * j->together, blocks = j->blocks - block < j->together ? j->blocks - block : j->together;
     gemm_epilogue epilogue = epilogue_at(r, at, j->n);
     winograd_f32(r->out.data + at, r->in[X].data + in_group * j->s.k, r->node->packed + in_group * j->s.floats, &j->winograd,
-                 block, 1, &epilogue, r->scratch + (size_t)thread * r->scratch_floats);
+                 block, blocks, &epilogue, r->scratch + (size_t)thread * r->scratch_floats);
 }
 
 static void run_winograd(const lam_run *r, job *j) {
     j->winograd = winograd_of(j);
     j->blocks = winograd_blocks(&j->winograd);
-    pool_for(r->pool, (int)j->blocks * j->p->groups, winograd, j);
+    /* Neighbouring blocks share transformed inputs, so a task takes several; two tasks a thread even out who is slower. */
+    size_t threads = (size_t)lam_pool_threads(r->pool), wanted = threads > 1 ? 2 * threads : 1;
+    j->together = (j->blocks + wanted - 1) / wanted;
+    if (!j->together) return;
+    pool_for(r->pool, (int)((j->blocks + j->together - 1) / j->together) * j->p->groups, winograd, j);
 }
 
 static void depthwise_row(void *argument, int index, int thread) {
