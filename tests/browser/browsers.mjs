@@ -23,7 +23,8 @@ import { launchWebKit } from './webkit.mjs';
 /** A browser holds one page at a time: `open` closes the one before. */
 /** @typedef {{ name: string, open: (url: string, viewport?: { width: number, height: number }) => Promise<Page>, close: () => Promise<void> }} Browser */
 
-export const BROWSERS = /** @type {const} */ (['chromium', 'firefox', 'webkit']);
+/** The browsers to test: all three, or those that BROWSERS names: `BROWSERS=webkit node --test tests/browser`. */
+export const BROWSERS = /** @type {('chromium' | 'firefox' | 'webkit')[]} */ (process.env.BROWSERS?.split(',') ?? ['chromium', 'firefox', 'webkit']);
 export const VIEWPORT = { width: 1280, height: 900 };
 
 const HOW_TO_INSTALL = 'Run "npm run setup", or install the Debian packages chromium, firefox-esr, webkit2gtk-driver and xvfb.';

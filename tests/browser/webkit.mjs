@@ -131,29 +131,30 @@ export async function launchWebKit(findProgram, defaultViewport) {
   };
 
   const base = `http://127.0.0.1:${port}`;
-  /** @type {Session | null} */
-  let session = null;
+  /** @type {Session} */
+  let session;
   try {
     await ready(base);
+    const started = await new Session(base).call('POST', '/session', {
+      capabilities: { alwaysMatch: { 'webkitgtk:browserOptions': { binary, args: ['--automation'] } } },
+    });
+    session = new Session(`${base}/session/${started.sessionId}`);
+    await session.call('POST', '/timeouts', { script: 120000, pageLoad: 60000 });
   } catch (error) {
     await close();
     throw error;
   }
   return {
     name: 'webkit',
+    // One window for all pages: a second session of the driver was seen to hang now and then.
     async open(url, viewport = defaultViewport) {
-      await session?.call('DELETE', '');
-      const started = await new Session(base).call('POST', '/session', {
-        capabilities: { alwaysMatch: { 'webkitgtk:browserOptions': { binary, args: ['--automation'] } } },
-      });
-      session = new Session(`${base}/session/${started.sessionId}`);
-      await session.call('POST', '/timeouts', { script: 120000, pageLoad: 60000 });
+      await session.call('POST', '/url', { url: 'about:blank' });
       await session.call('POST', '/window/rect', viewport);
       await session.call('POST', '/url', { url });
       return pageOf(session);
     },
     async close() {
-      await session?.call('DELETE', '').catch(() => {});
+      await session.call('DELETE', '').catch(() => {});
       await close();
     },
   };
