@@ -9,6 +9,6 @@ export const hasCanvas = typeof createImageBitmap === 'function' && (typeof Offs
 /**
  * A module of Node, by a name that no bundler looks up.
  * @param {string} name 'node:fs/promises'
- * @returns {any}
+ * @returns {any} undefined in browsers.
  */
-export const nodeModule = (name) => globalThis.process.getBuiltinModule(/** @type {any} */ (name));
+export const nodeModule = (name) => (isNode ? globalThis.process.getBuiltinModule(/** @type {any} */ (name)) : undefined);

@@ -1,4 +1,5 @@
 // What the host of the engine can do. Nothing here runs at import.
+import { isNode, nodeModule } from '../js/platform.js';
 
 const SPLAT = [0x41, 0, 0xfd, 0x0f]; // i32.const 0, i8x16.splat
 const MADD = [0xfd, 0x85, 0x02]; // f32x4.relaxed_madd
@@ -16,12 +17,6 @@ function accepts(code) {
   ));
 }
 
-/** @returns {any} Node's module of this name; undefined elsewhere. Not an import, so that no bundler looks for it. */
-export function nodeModule(/** @type {string} */ name) {
-  const { process } = /** @type {any} */ (globalThis);
-  return process?.versions?.node ? process.getBuiltinModule?.(name) : undefined;
-}
-
 /**
  * - `simd`: 128-bit SIMD, without which there is no engine.
  * - `relaxed`: relaxed SIMD, so the fused multiply-add.
@@ -33,7 +28,7 @@ export function features() {
   return {
     simd,
     relaxed: simd && accepts([...SPLAT, ...SPLAT, ...SPLAT, ...MADD]),
-    threads: typeof SharedArrayBuffer === 'function' && (globalThis.crossOriginIsolated ?? nodeModule('node:worker_threads') !== undefined),
+    threads: typeof SharedArrayBuffer === 'function' && (globalThis.crossOriginIsolated ?? isNode),
     cores: globalThis.navigator?.hardwareConcurrency ?? nodeModule('node:os')?.availableParallelism() ?? 1,
   };
 }

@@ -1,5 +1,5 @@
 /** The worker's program: bundled into one text by web/build.mjs, started by RemoteRunner. */
-import { nodeModule } from './features.js';
+import { nodeModule } from '../js/platform.js';
 import { serve } from './worker.js';
 
 const port = nodeModule('node:worker_threads')?.parentPort ?? self;

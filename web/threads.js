@@ -1,6 +1,6 @@
 // Starts the pool's workers. Each has an instance of the same module on the same memory and stays in lam_pool_worker until it
 // is terminated. A pool waits for nobody, so workers may come late or, where a page forbids them, not at all.
-import { nodeModule } from './features.js';
+import { isNode, nodeModule } from '../js/platform.js';
 
 const STACK_BYTES = 128 * 1024;
 /** Milliseconds after which the engine is used without the workers that have not started yet. */
@@ -52,7 +52,7 @@ export async function startThreads(module, memory, exports, pool) {
         settle(null);
       };
       try {
-        const start = nodeModule('node:worker_threads') ? startInNode : startInBrowser;
+        const start = isNode ? startInNode : startInBrowser;
         workers.push(start({ module, memory, pool, thread, stack: stack + STACK_BYTES }, ready, failed));
       } catch {
         failed();

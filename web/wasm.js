@@ -1,6 +1,6 @@
 // From whatever a user has to a compiled WebAssembly.Module.
 import { LamellaError } from '../js/errors.js';
-import { nodeModule } from './features.js';
+import { nodeModule } from '../js/platform.js';
 
 /** @typedef {'simd' | 'relaxed' | 'simd-threads' | 'relaxed-threads'} BuildName */
 /** @typedef {string | URL | Response | BufferSource | WebAssembly.Module} WasmFile */

@@ -4,7 +4,7 @@
  */
 import { LamellaError } from '../js/errors.js';
 import { createEngine } from './engine.js';
-import { nodeModule } from './features.js';
+import { nodeModule } from '../js/platform.js';
 import { Runner } from './runner.js';
 
 /** @typedef {import('./runner.js').Answer} Answer */
