@@ -9,6 +9,6 @@
  */
 export * from './functional/arithmetic.js';
 export { attentionPool2d, scaledDotProductAttention } from './functional/attention.js';
-export { batchNorm, conv2d, layerNorm, linear } from './functional/layers.js';
+export { batchNorm, conv1d, conv2d, layerNorm, linear } from './functional/layers.js';
 export * from './functional/pool.js';
 export * from './functional/shape.js';

@@ -134,16 +134,17 @@ export class Trace {
 
   /**
    * @param {Parameter} parameter
+   * @param {readonly number[]} [shape] What the graph sees of it: the same numbers with the same first axis.
    * @returns {number}
    */
-  weight(parameter) {
+  weight(parameter, shape = parameter.shape) {
     const names = this.names.get(parameter);
     if (!names) {
       throw this.error('argument', `a Parameter of shape [${parameter.shape.join(', ')}] is used that is not an attribute of the model`
         + ' or of a module in it (arrays of modules count; plain objects, Maps and private fields do not)');
     }
     this.used.set(names[0], parameter);
-    return this.define('weight', names[0], parameter.shape.length, parameter.shape);
+    return this.define('weight', names[0], shape.length, shape);
   }
 
   /**

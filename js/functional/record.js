@@ -41,6 +41,21 @@ export function symbolic(x, what) {
 export const shapeError = (message) => currentTrace(message).error('shape', message);
 
 /**
+ * The tensor in the graph, if its shape is one of the forms that a layer takes. (Sizes that vary between calls are not known here; the
+ * engine looks at them in each call.)
+ * @param {string} what The layer's name.
+ * @param {Operand} x
+ * @param {...(number | string)[]} forms A size for each axis, or a letter where any will do: `['n', 3, 'h', 'w']`.
+ * @returns {SymbolicTensor}
+ */
+export function shaped(what, x, ...forms) {
+  const input = symbolic(x, `${what}: input`);
+  const fits = forms.some((form) => form.length === input.ndim && form.every((size, i) => typeof size === 'string' || input.shape[i] === null || size === input.shape[i]));
+  if (fits) return input;
+  throw shapeError(`${what}: expected ${forms.map((form) => `[${form.join(', ')}]`).join(' or ')}, got ${showShape(input.shape)}`);
+}
+
+/**
  * An axis counted from the front.
  * @param {string} what
  * @param {SymbolicTensor} x

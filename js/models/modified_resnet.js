@@ -4,7 +4,8 @@ import { CLIP_MEAN, CLIP_STD } from '../image.js';
 import { Module } from '../module.js';
 import { AttentionPool2d } from '../nn/attention.js';
 import { Sequential } from '../nn/containers.js';
-import { AvgPool2d, BatchNorm2d, Conv2d, ReLU } from '../nn/layers.js';
+import { BatchNorm2d } from '../nn/batch_norm.js';
+import { AvgPool2d, Conv2d, ReLU } from '../nn/layers.js';
 import { Bottleneck } from '../nn/resnet.js';
 
 /** @import { SymbolicTensor } from '../tensor.js' */

@@ -1,6 +1,8 @@
 /** Layers and blocks under PyTorch's names. */
 export { Buffer, Module, Parameter } from '../module.js';
+export * from './activations.js';
 export * from './attention.js';
+export * from './batch_norm.js';
 export * from './containers.js';
 export * from './layers.js';
 export * from './resnet.js';

@@ -4,7 +4,7 @@
  */
 import { badArgument, boolean, divides, finite, integer, options, pair, show, sizes } from '../arguments.js';
 import * as F from '../functional.js';
-import { Buffer, Module, Parameter } from '../module.js';
+import { Module, Parameter } from '../module.js';
 
 /** @import { Pair } from '../functional/layers.js' */
 /** @import { Operand } from '../tensor.js' */
@@ -69,40 +69,59 @@ export class Conv2d extends Module {
 }
 
 /**
- * y = (x - running_mean) / sqrt(running_var + eps) * weight + bias for each channel of [n, numFeatures, h, w]; folded into the
- * convolution before it. Weights: `weight`, `bias` (without `affine: false`), `running_mean`, `running_var`, all [numFeatures];
- * `num_batches_tracked` is accepted and ignored.
+ * @typedef {object} Conv1dOptions
+ * @property {number} [stride] 1
+ * @property {number | 'same' | 'valid'} [padding] 0; zeros on both sides
+ * @property {number} [dilation] 1
+ * @property {number} [groups] 1; divides both channel counts
+ * @property {boolean} [bias] true
+ * @property {'zeros'} [paddingMode] the only mode there is
  */
-export class BatchNorm2d extends Module {
+
+/**
+ * Convolution of sequences [n, inChannels, l] -> [n, outChannels, ol], ol = floor((l + 2 padding - dilation (kernelSize - 1) - 1) / stride) + 1.
+ * Weights: `weight` [outChannels, inChannels / groups, kernelSize], `bias` [outChannels].
+ */
+export class Conv1d extends Module {
   /**
-   * @param {number} numFeatures
-   * @param {{ eps?: number, momentum?: number | null, affine?: boolean, trackRunningStats?: boolean } | number} [eps] Options, or PyTorch's order:
-   *   eps (1e-5), momentum (of training, ignored), affine (true), trackRunningStats (must be true: without it PyTorch normalises
-   *   by the batch itself, also after training).
+   * @param {number} inChannels
+   * @param {number} outChannels
+   * @param {number} kernelSize
+   * @param {Conv1dOptions | number} [stride] Options, or PyTorch's order: stride, padding, dilation, groups, bias, paddingMode.
    * @param {...any} rest
    */
-  constructor(numFeatures, eps, ...rest) {
+  constructor(inChannels, outChannels, kernelSize, stride, ...rest) {
     super();
-    const o = options('BatchNorm2d', [eps, ...rest], { eps: 1e-5, momentum: /** @type {any} */ (0.1), affine: true, trackRunningStats: true });
-    if (o.trackRunningStats !== true) throw badArgument('BatchNorm2d: trackRunningStats', 'true (statistics of a checkpoint)', o.trackRunningStats);
-    const shape = [integer('BatchNorm2d: numFeatures', numFeatures, 1)];
-    this.numFeatures = numFeatures;
-    this.eps = finite('BatchNorm2d: eps', o.eps);
-    this.affine = boolean('BatchNorm2d: affine', o.affine);
-    this.weight = this.affine ? new Parameter(shape) : null;
-    this.bias = this.affine ? new Parameter(shape) : null;
-    this.running_mean = new Buffer(shape);
-    this.running_var = new Buffer(shape);
-    this.num_batches_tracked = new Buffer([], { dtype: 'i64', optional: true });
+    const o = options('Conv1d', [stride, ...rest], { stride: 1, padding: /** @type {number | 'same' | 'valid'} */ (0), dilation: 1, groups: 1, bias: true, paddingMode: 'zeros' });
+    if (o.paddingMode !== 'zeros') throw badArgument('Conv1d: paddingMode', "'zeros'", o.paddingMode);
+    this.inChannels = integer('Conv1d: inChannels', inChannels, 1);
+    this.outChannels = integer('Conv1d: outChannels', outChannels, 1);
+    this.kernelSize = integer('Conv1d: kernelSize', kernelSize, 1);
+    this.stride = integer('Conv1d: stride', o.stride, 1);
+    this.dilation = integer('Conv1d: dilation', o.dilation, 1);
+    this.padding = o.padding;
+    if (typeof o.padding !== 'string') integer('Conv1d: padding', o.padding, 0);
+    else if (o.padding !== 'same' && o.padding !== 'valid') throw badArgument('Conv1d: padding', "an integer, 'same' or 'valid'", o.padding);
+    else if (o.padding === 'same' && this.stride !== 1) throw badArgument('Conv1d: padding', "stride 1 with 'same'", this.stride);
+    this.groups = integer('Conv1d: groups', o.groups, 1);
+    divides('Conv1d', 'inChannels', inChannels, 'groups', this.groups);
+    divides('Conv1d', 'outChannels', outChannels, 'groups', this.groups);
+    this.weight = new Parameter([outChannels, inChannels / this.groups, kernelSize]);
+    this.bias = boolean('Conv1d: bias', o.bias) ? new Parameter([outChannels]) : null;
   }
 
-  /** @param {Operand} x [n, numFeatures, h, w] */
+  /** @param {Operand} x [n, inChannels, l] */
   forward(x) {
-    return F.batchNorm(x, this.running_mean, this.running_var, this.weight, this.bias, { eps: this.eps });
+    const { stride, padding, dilation, groups } = this;
+    return F.conv1d(x, this.weight, this.bias, { stride, padding, dilation, groups });
   }
 
   extraRepr() {
-    return `${this.numFeatures}, eps=${this.eps}${this.affine ? '' : ', affine=false'}`;
+    const more = [
+      `kernelSize=${this.kernelSize}`, `stride=${this.stride}`, this.padding === 0 ? '' : `padding=${this.padding}`,
+      this.dilation === 1 ? '' : `dilation=${this.dilation}`, this.groups === 1 ? '' : `groups=${this.groups}`, this.bias ? '' : 'bias=false',
+    ];
+    return [this.inChannels, this.outChannels, ...more.filter(Boolean)].join(', ');
   }
 }
 

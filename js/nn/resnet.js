@@ -2,8 +2,9 @@
 import { boolean, integer, options } from '../arguments.js';
 import * as F from '../functional.js';
 import { Module } from '../module.js';
+import { BatchNorm2d } from './batch_norm.js';
 import { Sequential } from './containers.js';
-import { AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Identity, Linear, ReLU, Sigmoid } from './layers.js';
+import { AdaptiveAvgPool2d, AvgPool2d, Conv2d, Identity, Linear, ReLU, Sigmoid } from './layers.js';
 
 /** @import { SymbolicTensor } from '../tensor.js' */
 
