@@ -3,6 +3,8 @@ export { Buffer, Module, Parameter } from '../module.js';
 export * from './activations.js';
 export * from './attention.js';
 export * from './batch_norm.js';
+export * from './compress.js';
 export * from './containers.js';
 export * from './layers.js';
 export * from './resnet.js';
+export * from './transformer.js';
