@@ -3,6 +3,8 @@ from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
+from einops import einsum, rearrange
+from einops.layers.torch import EinMix
 from torch import nn
 
 
@@ -135,3 +137,101 @@ class ResidualBlock(nn.Module):
     def forward(self, x):
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         return self.relu(out + self.shortcut(x))
+
+
+class Swish(nn.Module):
+    def forward(self, x):
+        return x * torch.sigmoid(x)
+
+
+class Mish(nn.Module):
+    def forward(self, x):
+        return x * torch.tanh(F.softplus(x))
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, in_channels):
+        super().__init__()
+        self.query = nn.Conv2d(in_channels, in_channels // 8, kernel_size=1)
+        self.key = nn.Conv2d(in_channels, in_channels // 8, kernel_size=1)
+        self.value = nn.Conv2d(in_channels, in_channels, kernel_size=1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        b, c, h, w = x.size()
+        query = self.query(x).view(b, -1, h * w).permute(0, 2, 1)
+        key = self.key(x).view(b, -1, h * w)
+        attention = F.softmax(torch.bmm(query, key), dim=-1)
+        value = self.value(x).view(b, -1, h * w)
+        out = torch.bmm(value, attention.permute(0, 2, 1)).view(b, c, h, w)
+        return self.gamma * out + x
+
+
+class EfficientConvLinearCompress(nn.Module):
+    def __init__(self, heads, dim_head, compress_block_size, reduction_factor=2):
+        super().__init__()
+        self.heads = heads
+        channels, reduced = heads * dim_head, heads * dim_head // reduction_factor
+        self.channel_reduction = nn.Conv1d(channels, reduced, kernel_size=1, groups=heads)
+        self.grouped_conv = nn.Conv1d(reduced, reduced, compress_block_size, stride=compress_block_size, groups=heads)
+        self.channel_expansion = nn.Conv1d(reduced, channels, kernel_size=1, groups=heads)
+
+    def forward(self, kv):
+        kv = rearrange(kv, 'b h w n d -> b (h d) (w n)')
+        expanded = self.channel_expansion(self.grouped_conv(self.channel_reduction(kv)))
+        return rearrange(expanded, 'b (h d) n -> b h n d', h=self.heads)
+
+
+class ScaledAttentionPool(nn.Module):
+    def __init__(self, dim_head, compress_block_size):
+        super().__init__()
+        self.to_attn_logits = nn.Linear(dim_head, dim_head, bias=False)
+        self.scale = dim_head ** -0.5
+
+    def forward(self, kv):
+        attn = (self.to_attn_logits(kv) * self.scale).softmax(dim=-2)
+        return einsum(kv, attn, 'b h w n d, b h w n d -> b h w d')
+
+
+class EnhancedGroupedMLP(nn.Module):
+    """As given it adds kv [b, h, w, n, d] to an output [b, h, w, d], which cannot run; the residual here is the mean over n, and it is
+    the network that residual_scale multiplies, as given."""
+
+    def __init__(self, dim_head, compress_block_size, heads, expand_factor=1.0, dropout=0.0):
+        super().__init__()
+        dim = dim_head * compress_block_size
+        hidden = int(dim * expand_factor)
+        self.net = nn.Sequential(
+            EinMix('b h w i -> b h w o', weight_shape='h i o', bias_shape='h o', h=heads, i=dim, o=hidden), nn.GELU(), nn.Dropout(dropout),
+            EinMix('b h w i -> b h w o', weight_shape='h i o', bias_shape='h o', h=heads, i=hidden, o=dim_head), nn.Dropout(dropout))
+        self.residual_scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, kv):
+        return kv.mean(dim=3) + self.residual_scale * self.net(rearrange(kv, 'b h w n d -> b h w (n d)'))
+
+
+class OptimizedAttention(nn.Module):
+    def __init__(self, dim, num_heads=8, attention_dropout=0.0, use_bias=False):
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = (dim // num_heads) ** -0.5
+        self.qkv = nn.Linear(dim, dim * 3, bias=use_bias)
+        self.attn_drop = nn.Dropout(attention_dropout)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(attention_dropout)
+
+    def forward(self, x):
+        B, N, C = x.shape
+        q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        attn = self.attn_drop(((q @ k.transpose(-2, -1)) * self.scale).softmax(dim=-1))
+        return self.proj_drop(self.proj((attn @ v).transpose(1, 2).reshape(B, N, C)))
+
+
+class ImprovedFeedForward(nn.Module):
+    def __init__(self, dim, hidden_dim, dropout=0.0, use_bias=False):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(dim, hidden_dim, bias=use_bias), nn.GELU(), nn.Dropout(dropout),
+                                 nn.Linear(hidden_dim, dim, bias=use_bias), nn.Dropout(dropout))
+
+    def forward(self, x):
+        return self.net(x)
