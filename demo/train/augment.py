@@ -45,8 +45,8 @@ def warp(rgba, flippable, size):
     """Random affine map with a smooth random displacement; resamples to `size`."""
     count = len(rgba)
     # Mostly slight rotations: many emoji are told apart by their direction.
-    angle = torch.randn(count) * math.radians(9)
-    scale = torch.empty(count).uniform_(math.log(0.62), math.log(1.15)).exp()
+    angle = torch.randn(count) * math.radians(7)
+    scale = torch.empty(count).uniform_(math.log(0.7), math.log(1.12)).exp()
     stretch = torch.empty(count).uniform_(-0.12, 0.12).exp()
     shear = torch.empty(count).uniform_(-0.15, 0.15)
     mirror = 1 - 2 * ((torch.rand(count) < 0.5) & flippable).float()
@@ -63,7 +63,7 @@ def warp(rgba, flippable, size):
     shift = (torch.rand(count, 2, 1) * 2 - 1) * room[:, None, None]
     theta = torch.cat([rows, rows @ shift], 2)
     grid = F.affine_grid(theta, (count, 4, size, size), align_corners=False)
-    strength = uniform(count, 0, 0.07) * chance(count, 0.6)
+    strength = uniform(count, 0, 0.06) * chance(count, 0.4)
     bumps = torch.randn(count, 2, 5, 5) * strength
     bumps = F.interpolate(bumps, size=(size, size), mode="bilinear", align_corners=True)
     grid = grid + bumps.permute(0, 2, 3, 1)
@@ -75,7 +75,7 @@ def hue_matrices(count):
     to_yiq = torch.tensor(
         [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]
     )
-    strong = (torch.rand(count) < 0.15).float()
+    strong = (torch.rand(count) < 0.08).float()
     hue = torch.randn(count) * (0.15 + strong)
     saturation = torch.empty(count).uniform_(0.55, 1.5) * (torch.rand(count) > 0.07)
     turn = torch.zeros(count, 3, 3)
@@ -91,8 +91,8 @@ def recolour(rgb):
     """Random colours, contrast, brightness and a linear shading."""
     count, _, height, width = rgb.shape
     rgb = torch.einsum("bij,bjhw->bihw", hue_matrices(count), rgb)
-    contrast = uniform(count, 0.7, 1.3)
-    rgb = (rgb - 0.5) * contrast + 0.5 + uniform(count, -0.12, 0.12)
+    contrast = uniform(count, 0.75, 1.25)
+    rgb = (rgb - 0.5) * contrast + 0.5 + uniform(count, -0.1, 0.1)
     x = torch.linspace(-1, 1, width).view(1, 1, 1, width)
     y = torch.linspace(-1, 1, height).view(1, 1, height, 1)
     slope = 0.25 * chance(count, 0.4)
@@ -105,13 +105,13 @@ def backgrounds(count, size):
     white = uniform(count, 0.93, 1).expand(count, 3, 1, 1)
     colour = torch.rand(count, 3, 1, 1)
     kind = torch.rand(count, 1, 1, 1)
-    flat = torch.where(kind < 0.5, white, colour)
+    flat = torch.where(kind < 0.6, white, colour)
     # A coarse random grid gives gradients (2 cells) and blotches (6 cells).
     cells = 2 if torch.rand(()) < 0.5 else 6
     blotches = F.interpolate(
         torch.rand(count, 3, cells, cells), size=(size, size), mode="bilinear", align_corners=True
     )
-    return torch.where(kind < 0.75, flat.expand(-1, -1, size, size), blotches)
+    return torch.where(kind < 0.82, flat.expand(-1, -1, size, size), blotches)
 
 
 def outline(rgb, alpha):
@@ -141,7 +141,7 @@ def erase(rgb):
     left, top = uniform(count, -0.1, 0.9), uniform(count, -0.1, 0.9)
     inside = (x > left) & (x < left + uniform(count, 0.1, 0.4))
     inside = inside & (y > top) & (y < top + uniform(count, 0.1, 0.4))
-    inside = inside & (torch.rand(count, 1, 1, 1) < 0.2)
+    inside = inside & (torch.rand(count, 1, 1, 1) < 0.1)
     return torch.where(inside, torch.rand(count, 3, 1, 1), rgb)
 
 
@@ -157,5 +157,5 @@ def augment(pictures, flippable, size):
     rgb, alpha = outline(recolour(straight) * alpha, alpha)
     rgb = rgb + backgrounds(count, size) * (1 - alpha)
     rgb = erase(sharpness(rgb))
-    noise = torch.randn_like(rgb) * (uniform(count, 0, 0.07) * chance(count, 0.4))
+    noise = torch.randn_like(rgb) * (uniform(count, 0, 0.07) * chance(count, 0.25))
     return (rgb + noise).clamp(0, 1)

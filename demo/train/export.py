@@ -14,22 +14,28 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save_file as write_safetensors
 from tokenizers import Tokenizer
 
 from captions import label_embeddings
 from data import FOLDER, load_index, load_pictures, normalise, on_background
 from evaluate import IMAGE_SIZE, evaluate, load_model
-from model import CLIP
+from model import CLIP, fold_centre
 
 MODEL = FOLDER.parent / "model"
 FIXTURE = FOLDER.parents[1] / "tests" / "reference" / "fixtures" / "emoji.safetensors"
 FIXTURE_PICTURES = 24
 
 
+def save_file(tensors, path, metadata=None):
+    """Writes a safetensors file that everybody may read (the library's own are private)."""
+    write_safetensors(tensors, path, metadata=metadata)
+    path.chmod(0o644)
+
+
 def export_weights(run, config):
     """Writes the checkpoint in float16; returns the float32 model it came from."""
-    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    state = fold_centre(torch.load(run / "checkpoint.pt", weights_only=True))
     original = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
     original.load_state_dict(state)
     half = {

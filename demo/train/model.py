@@ -77,6 +77,8 @@ class AttentionPool2d(nn.Module):
         self.q_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.c_proj = nn.Linear(width, output_dim)
+        # Only in training: spreads the embeddings; `fold_centre` merges it into c_proj.
+        self.centre = nn.Identity()
         for layer in (self.k_proj, self.q_proj, self.v_proj, self.c_proj):
             nn.init.normal_(layer.weight, std=width**-0.5)
 
@@ -89,7 +91,7 @@ class AttentionPool2d(nn.Module):
         key = self._split(self.k_proj(tokens))
         value = self._split(self.v_proj(tokens))
         pooled = F.scaled_dot_product_attention(query, key, value)
-        return self.c_proj(pooled.transpose(1, 2).flatten(1))
+        return self.centre(self.c_proj(pooled.transpose(1, 2).flatten(1)))
 
     def _split(self, x):
         """[batch, tokens, width] to [batch, heads, tokens, head width]."""
@@ -209,6 +211,29 @@ class CLIP(nn.Module):
         # The end token has the largest id, as in CLIP.
         pooled = x[torch.arange(len(x)), tokens.argmax(dim=1)]
         return pooled @ self.text_projection
+
+
+def add_centre(model):
+    """Normalises each embedding dimension over the batch while training.
+
+    Fresh networks map all pictures to nearly the same direction, and a loss on cosines
+    takes long to leave that state.
+    """
+    model.visual.attnpool.centre = nn.BatchNorm1d(model.text_projection.shape[1], affine=False)
+    return model
+
+
+def fold_centre(state):
+    """Merges the training-time normalisation of the embedding into the last projection."""
+    prefix = "visual.attnpool."
+    state = dict(state)
+    mean = state.pop(prefix + "centre.running_mean")
+    variance = state.pop(prefix + "centre.running_var")
+    state.pop(prefix + "centre.num_batches_tracked")
+    gain = (variance + nn.BatchNorm1d(1).eps).rsqrt()
+    state[prefix + "c_proj.weight"] = state[prefix + "c_proj.weight"] * gain[:, None]
+    state[prefix + "c_proj.bias"] = (state[prefix + "c_proj.bias"] - mean) * gain
+    return state
 
 
 def count_parameters(module):

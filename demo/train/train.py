@@ -17,13 +17,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
 from torch import nn
 
 from augment import augment, may_flip
 from captions import CaptionSampler, encode, label_embeddings, train_tokenizer
 from data import FOLDER, MEAN, STD, load_index, load_pictures, load_training_pictures
 from evaluate import image_embeddings, top_k
-from model import CLIP, count_parameters
+from model import CLIP, add_centre, count_parameters
 from threads import ThreadChooser
 
 CONTEXT_LENGTH = 24
@@ -44,9 +45,9 @@ def model_config(vocab_size):
     return {
         "embed_dim": EMBED_DIM,
         "vision_cfg": {
-            "layers": [1, 2, 2, 1],
-            "width": 32,
-            "heads": 16,
+            "layers": [1, 1, 1, 1],
+            "width": 24,
+            "heads": 12,
             "image_size": 64,
             "use_se": True,
             "layer_norm": True,
@@ -129,11 +130,13 @@ class Trainer:
         pictures, labels = load_training_pictures(self.index)
         self.sampler = PictureSampler(pictures, labels, len(self.classes))
         self.held_out = load_pictures(self.index, self.index["held_out"])
-        self.model = CLIP(**self._shape()).to(memory_format=torch.channels_last)
-        averaged = CLIP(**self._shape()).to(memory_format=torch.channels_last)
+        self.model = add_centre(CLIP(**self._shape())).to(memory_format=torch.channels_last)
+        averaged = add_centre(CLIP(**self._shape())).to(memory_format=torch.channels_last)
         self.average = Average(self.model, averaged)
         self.prototypes = Prototypes(len(self.classes))
         self.bank = None
+        if arguments.start_from:
+            self._start_from(Path(arguments.start_from))
         self.optimizer = self._optimizer(arguments)
         self.batch, self.text_batch = arguments.batch, arguments.text_batch
         self.log = (self.run / "log.txt").open("a")
@@ -145,6 +148,16 @@ class Trainer:
 
     def _shape(self):
         return {key: self.config[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
+
+    @torch.no_grad()
+    def _start_from(self, run):
+        """Continues with another run's averaged weights and its tokenizer."""
+        self.tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
+        self.tokenizer.save(str(self.run / "tokenizer.json"))
+        state = torch.load(run / "checkpoint.pt", weights_only=True)
+        self.model.load_state_dict(state)
+        self.average.averaged.load_state_dict(state)
+        self.prototypes.weight.copy_(self.label_bank())
 
     def _optimizer(self, arguments):
         """AdamW; vectors and scalars are not decayed, the text tower learns slower."""
@@ -249,6 +262,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=80, help="wall time of the training")
     parser.add_argument("--run", default=str(FOLDER / "runs" / "main"))
+    parser.add_argument("--start-from", help="folder of an earlier run to continue")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--text-batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
