@@ -1,4 +1,5 @@
 /** Pictures in browsers and their workers. */
+import { abortable } from '../abortable.js';
 import { show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import { hasCanvas } from '../platform.js';
@@ -52,17 +53,17 @@ async function decodeAsElement(file) {
 
 /**
  * @param {any} source An element or object that a canvas can draw.
- * @param {Orientation} orientation
+ * @param {{ orientation: Orientation, signal: AbortSignal | null }} options
  * @param {(address: string) => Promise<Pixels>} fetched How to decode what lies at an address.
  * @returns {Promise<Pixels>}
  */
-export async function readElement(source, orientation, fetched) {
+export async function readElement(source, { orientation, signal }, fetched) {
   const kind = hasCanvas ? Object.prototype.toString.call(source).slice(8, -1) : '';
   switch (kind) {
     case 'HTMLImageElement': return orientation === 'none' ? fetched(source.currentSrc || source.src) : readImage(source);
     case 'SVGImageElement': return fetched(new URL(source.href.baseVal, source.baseURI).href);
     case 'HTMLVideoElement':
-      await hasFrame(source);
+      await abortable(hasFrame(source), signal);
       return draw(source, source.videoWidth, source.videoHeight);
     case 'VideoFrame': return draw(source, source.displayWidth, source.displayHeight);
     case 'HTMLCanvasElement': case 'OffscreenCanvas': case 'ImageBitmap': return draw(source, source.width, source.height);
@@ -100,7 +101,7 @@ function hasFrame(video) {
   if (video.readyState >= video.HAVE_CURRENT_DATA) return Promise.resolve();
   return new Promise((resolve, reject) => {
     const fail = () => reject(new LamellaError('image', `image: the video cannot be played: ${video.error?.message || video.currentSrc || 'it has no source'}`));
-    if (video.error || video.networkState === video.NETWORK_NO_SOURCE) return fail();
+    if (video.error || video.networkState === video.NETWORK_EMPTY) return fail();
     video.addEventListener('error', fail, { once: true });
     return video.addEventListener('loadeddata', () => {
       video.removeEventListener('error', fail);

@@ -23,7 +23,7 @@ export async function pixelsOf(source, { orientation = 'from-image', signal = nu
   const raw = rawPixels(source);
   if (raw) return raw;
   const encoded = await encodedFile(source, signal);
-  if (encoded === null) return readElement(source, orientation, (address) => pixelsOf(address, { orientation, signal }));
+  if (encoded === null) return readElement(source, { orientation, signal }, (address) => pixelsOf(address, { orientation, signal }));
   const pixels = await (hasCanvas ? decodeInBrowser(/** @type {Blob} */ (encoded), orientation) : decodeInNode(encoded, orientation));
   signal?.throwIfAborted();
   return pixels;

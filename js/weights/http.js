@@ -1,7 +1,8 @@
 /** Bytes from a server: any part by range requests where it knows them, one stream from front to back otherwise. */
+import { abortable } from '../abortable.js';
 import { show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
-import { abortable, reason, truncated } from './bytes.js';
+import { reason, truncated } from './bytes.js';
 
 /** @typedef {import('./bytes.js').Source} Source */
 /** @typedef {{ signal?: AbortSignal | null, request?: RequestInit }} HttpOptions */

