@@ -59,7 +59,7 @@ describe('a file of the safetensors library', () => {
     assert.equal(weights.names.length, 19);
     assert.deepEqual(weights.get('bool'), { dtype: 'BOOL', shape: [3, 1], bytes: 3, file: fixture('checkpoint/dtypes.safetensors') });
     assert.deepEqual(weights.get('scalar').shape, []);
-    assert.ok(weights.has('ümlaut 😀') && !weights.has('none'));
+    assert.ok(weights.has('😀 ümlaut') && !weights.has('none'));
     assert.equal(weights.get('none'), undefined);
   });
 

@@ -27,7 +27,7 @@ def main():
         'i64': torch.tensor([2 ** 40, -1]), 'i32': whole.int(), 'i16': whole.short(), 'i8': whole.to(torch.int8),
         'u8': whole.abs().to(torch.uint8), 'u16': whole.abs().to(torch.uint16), 'u32': whole.abs().to(torch.uint32), 'u64': whole.abs().to(torch.uint64),
         'bool': torch.tensor([[True], [False], [True]]), 'f8_e4m3': torch.tensor([0.5, 448.0]).to(torch.float8_e4m3fn),
-        'scalar': torch.tensor(2.5), 'empty': torch.zeros(0, 4), 'ümlaut 😀': torch.ones(1), 'ﬀ': torch.ones(1), '1': torch.ones(1),
+        'scalar': torch.tensor(2.5), 'empty': torch.zeros(0, 4), '😀 ümlaut': torch.ones(1), 'ﬀ': torch.ones(1), '1': torch.ones(1),
     }
     os.makedirs(FOLDER, exist_ok=True)
     save_file(tensors, os.path.join(FOLDER, 'dtypes.safetensors'), {'format': 'pt'})
