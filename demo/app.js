@@ -12,7 +12,7 @@ import { PictureInput, pictureIn } from './picture-input.js';
 import { renderRanking } from './ranking.js';
 
 const SAMPLES = [
-  'robot', 'dog-face', 'pizza', 'rocket', 'octopus', 'guitar', 'bicycle', 'ghost', 'cactus', 'castle', 'sunflower', 'umbrella',
+  'dog-face', 'robot', 'pizza', 'rocket', 'octopus', 'guitar', 'bicycle', 'ghost', 'cactus', 'castle', 'sunflower', 'umbrella',
 ];
 const PROFILE_DELAY = 400; // milliseconds without a new picture, so that drawing is not slowed down
 

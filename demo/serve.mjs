@@ -13,7 +13,7 @@ import { formatBuild, formatPercent, formatTime } from './format.js';
 import { createStaticServer, listen } from './static-server.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const PICTURE = 'samples/robot.png';
+const PICTURE = 'samples/dog-face.png';
 
 /** Classifies a bundled picture and prints the labels with their scores, and the times. */
 async function classifyOnce() {
