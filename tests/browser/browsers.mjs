@@ -29,7 +29,7 @@ export const VIEWPORT = { width: 1280, height: 900 };
 
 const HOW_TO_INSTALL = 'Run "npm run setup", or install the Debian packages chromium, firefox-esr, webkit2gtk-driver and xvfb.';
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
-const FIREFOX = ['/usr/bin/firefox-esr', '/usr/bin/firefox'];
+export const FIREFOX = ['/usr/bin/firefox-esr', '/usr/bin/firefox'];
 const CHROMIUM_FLAGS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
   '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream',
