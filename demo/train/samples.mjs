@@ -10,7 +10,7 @@ import { drawIcon } from './draw.mjs';
 import { HELD_OUT, loadSet } from './labels.mjs';
 
 const SIZE = 128;
-/** Names of emoji; the first is the page's default picture. */
+/** Icon names in the held-out set. */
 const SAMPLES = [
   'robot', 'dog-face', 'pizza', 'rocket', 'octopus', 'guitar', 'bicycle',
   'ghost', 'cactus', 'castle', 'hot-beverage', 'sunflower', 'umbrella',
