@@ -31,8 +31,8 @@ static job job_of(const lam_run *r) {
     const lam_shape *b = &r->in[1].shape, *y = &r->out.shape;
     job j = { .run = r, .m = (size_t)y->dims[y->rank - 2], .n = (size_t)y->dims[y->rank - 1],
               .k = (size_t)r->in[0].shape.dims[r->in[0].shape.rank - 1], .transpose_b = p->transpose_b };
-    size_t matrix = j.k * j.n;
-    j.batch_b = matrix ? shape_elements(b) / matrix : 0;
+    j.batch_b = 1;
+    for (int i = 0; i < b->rank - 2; i++) j.batch_b *= (size_t)b->dims[i];
     j.floats = gemm_packed_floats(j.k, j.n);
     return j;
 }

@@ -153,6 +153,52 @@ static void test_shared_values(void) {
     lam_graph_free(g);
 }
 
+/* A product over nothing is zero, and no image is no work. */
+static void test_empty(void) {
+    lam_graph *g = lam_graph_new();
+    lam_value a = lam_input(g, LAM_F32, 3, (int[]){ 2, 3, LAM_ANY }), b = lam_input(g, LAM_F32, 3, (int[]){ 2, LAM_ANY, 5 });
+    lam_output(g, lam_matmul(g, a, b, 0));
+    CHECK(lam_compile(g) == LAM_OK, "%s", lam_graph_error(g));
+    lam_session *s = lam_session_new(g, NULL);
+    lam_session_resize(s, 0, 3, (int[]){ 2, 3, 0 });
+    lam_session_resize(s, 1, 3, (int[]){ 2, 0, 5 });
+    CHECK(lam_session_prepare(s) == LAM_OK, "%s", lam_session_error(s));
+    for (int i = 0; i < 30; i++) lam_session_output(s, 0)[i] = 7;
+    lam_session_profile(s, 1);
+    lam_session_run(s);
+    for (int i = 0; i < 30; i++) CHECK(lam_session_output(s, 0)[i] == 0, "element %d is %g", i, (double)lam_session_output(s, 0)[i]);
+    lam_session_free(s);
+    lam_graph_free(g);
+    g = compiled_net(9, 0);
+    int n = -1;
+    float *y = net_run(g, NULL, 0, 12, 12, 1, &n);
+    CHECK(y && n == 0, "a batch of none has %d numbers", n);
+    free(y);
+    lam_graph_free(g);
+}
+
+/* What the profile says of a layer whose work is easily counted. */
+static void test_profile(void) {
+    lam_graph *g = lam_graph_new();
+    lam_value x = lam_input(g, LAM_F32, 2, (int[]){ LAM_ANY, 6 });
+    lam_scope(g, "fc");
+    lam_output(g, lam_activate(g, lam_linear(g, x, lam_weight(g, "w", 2, (int[]){ 4, 6 }), LAM_NONE, 0, 4), LAM_RELU));
+    CHECK(lam_compile(g) == LAM_OK && net_load(g, 4, 0) == LAM_OK, "%s", lam_graph_error(g));
+    lam_session *s = lam_session_new(g, NULL);
+    lam_session_resize(s, 0, 2, (int[]){ 3, 6 });
+    CHECK(lam_session_prepare(s) == LAM_OK, "%s", lam_session_error(s));
+    lam_session_profile(s, 1);
+    memset(lam_session_input(s, 0), 0, 18 * sizeof(float));
+    lam_session_run(s);
+    CHECK(lam_layer_count(g) == 1 && !strcmp(lam_layer_name(g, 0), "linear+relu") && !strcmp(lam_layer_path(g, 0), "fc"), "%s at %s",
+          lam_layer_name(g, 0), lam_layer_path(g, 0));
+    CHECK(lam_layer_rank(s, 0) == 2 && lam_layer_dim(s, 0, 0) == 3 && lam_layer_dim(s, 0, 1) == 4, "shape");
+    CHECK(lam_layer_flops(s, 0) == 2 * 3 * 4 * 6 + 12, "%g operations", lam_layer_flops(s, 0));
+    CHECK(lam_layer_bytes(s, 0) >= (18 + 12 + 24) * 4.0 && lam_layer_milliseconds(s, 0) >= 0, "%g bytes", lam_layer_bytes(s, 0));
+    lam_session_free(s);
+    lam_graph_free(g);
+}
+
 /* ---- errors ---- */
 
 typedef lam_value define(lam_graph *g, lam_value x);
@@ -365,6 +411,8 @@ int main(int argc, char **argv) {
     test_steps();
     test_fusion();
     test_shared_values();
+    test_empty();
+    test_profile();
     test_define_errors();
     test_session_errors();
     test_load_errors();
