@@ -1,7 +1,7 @@
 /**
  * The second panel: loads any open_clip ResNet checkpoint, embeds two pictures with it and compares them.
  */
-import { compile, image, init, models, safetensors } from '../js/index.js';
+import { compile, image, models, safetensors } from '../js/index.js';
 import { cosineSimilarity, inferResNet } from './checkpoint.js';
 import { formatBuild, formatTime } from './format.js';
 import { isAbort, Progress, showError } from './notices.js';
@@ -119,7 +119,7 @@ export class CheckpointPanel {
       if (signal.aborted) return model.dispose();
       this.model = model;
       this.size = options.imageSize;
-      this.showFacts(options, prefix, await init(), performance.now() - started);
+      this.showFacts(options, prefix, model.engine, performance.now() - started);
       for (const slot of this.slots) if (slot.picture) this.embed(slot);
     } catch (error) {
       if (abort !== this.abort) return; // a newer load has taken over the panel

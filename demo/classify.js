@@ -1,7 +1,7 @@
 /**
  * The embedded model: a small CLIP whose labels are emoji. The page and the Node job in serve.mjs share this file.
  */
-import { compile, image, init, models, safetensors } from '../js/index.js';
+import { compile, image, models, safetensors } from '../js/index.js';
 
 /** @typedef {{ emoji: string, name: string, score: number }} Ranked a label and its probability, 0 to 1 */
 
@@ -68,9 +68,9 @@ export class Classifier {
     // In the order of the file, so that a server without byte ranges can send it as one stream.
     const logitScale = await weights.tensor('logit_scale');
     const model = await compile(tower, { weights, prefix: 'visual.', worker, onProgress, signal });
-    const [build, embeddings] = await Promise.all([init(), labelWeights.tensor('embedding')]);
+    const embeddings = await labelWeights.tensor('embedding');
     await Promise.all([weights.close(), labelWeights.close()]);
-    return new Classifier({ config, labels, build, model, embeddings: embeddings.toFloat32(), scale: Math.exp(logitScale.toFloat32()[0]) });
+    return new Classifier({ config, labels, build: model.engine, model, embeddings: embeddings.toFloat32(), scale: Math.exp(logitScale.toFloat32()[0]) });
   }
 
   constructor({ config, labels, build, model, embeddings, scale }) {

@@ -47,8 +47,9 @@ static lam_status allocate(lam_graph *g, lam_weight_info *w) {
 static lam_status arrived_wholly(lam_graph *g, lam_node *n, int in, const void *argument) {
     (void)in;
     (void)argument;
-    if (--n->waiting == 0 && n->op->finish) return n->op->finish(g, n);
-    return LAM_OK;
+    lam_status status = --n->waiting == 0 && n->op->finish ? n->op->finish(g, n) : LAM_OK;
+    if (status != LAM_OK) graph_fail(g, status, "%s: out of memory while folding its weights", n->path);
+    return status;
 }
 
 lam_status weights_size(lam_graph *g) {
@@ -56,7 +57,7 @@ lam_status weights_size(lam_graph *g) {
         lam_node *n = &g->nodes[i];
         if (n->removed || !n->op->packed) continue;
         n->packed_floats = n->op->packed(g, n);
-        n->packed = memory_alloc(n->packed_floats ? n->packed_floats * sizeof(float) : 1);
+        if (n->packed_floats < SIZE_MAX / sizeof(float)) n->packed = memory_alloc(n->packed_floats ? n->packed_floats * sizeof(float) : 1);
         if (!n->packed) {
             graph_fail(g, LAM_ENOMEM, "out of memory for %d kB of packed weights", (int)(n->packed_floats / 256));
             return LAM_ENOMEM;

@@ -82,7 +82,11 @@ async function compileResponse(response) {
   const path = response.url;
   if (!response.ok) throw new LamellaError('fetch', `cannot read the engine from ${path}: HTTP ${response.status} ${response.statusText}`.trim(), { path });
   const mime = response.headers.get('content-type')?.split(';')[0].trim();
-  if (mime === 'application/wasm' && WebAssembly.compileStreaming) return WebAssembly.compileStreaming(response);
+  if (mime === 'application/wasm' && WebAssembly.compileStreaming) {
+    return WebAssembly.compileStreaming(response).catch((cause) => {
+      throw new LamellaError('bad-wasm', `wasm: ${path || 'the response'} is not a WebAssembly module: ${cause.message}`, { path, cause });
+    });
+  }
   const what = `${path || 'the response'}${mime ? ` (sent as ${mime})` : ''}`;
   return compileBytes(await response.arrayBuffer(), what, path);
 }

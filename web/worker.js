@@ -95,6 +95,8 @@ export class RemoteRunner {
     this.next = 0;
     /** @type {Map<number, { resolve: (result: any) => void, reject: (error: unknown) => void }>} */
     this.waiting = new Map();
+    /** Why there is no worker any more. @type {unknown} */
+    this.gone = null;
     /** @type {MemoryUse} */
     this.bytes = { weights: 0, activations: 0 };
     worker.listen((reply) => this.settle(reply), (error) => this.fail(error));
@@ -107,13 +109,20 @@ export class RemoteRunner {
    * @returns {Promise<any>}
    */
   request(method, args, { transfer = [], signal = null } = {}) {
+    if (this.gone) return Promise.reject(this.gone);
     const id = this.next++;
     const abort = () => this.worker.post({ id, abort: true });
     signal?.addEventListener('abort', abort, { once: true });
     const answer = new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
       this.worker.keepAlive(true);
-      this.worker.post({ id, method, args }, transfer);
+      try {
+        this.worker.post({ id, method, args }, transfer);
+      } catch (error) {
+        this.waiting.delete(id);
+        this.worker.keepAlive(this.waiting.size > 0);
+        reject(error);
+      }
     });
     return answer.finally(() => signal?.removeEventListener('abort', abort));
   }
@@ -129,6 +138,7 @@ export class RemoteRunner {
 
   /** The worker is gone. @param {unknown} error */
   fail(error) {
+    this.gone ??= error;
     const waiting = [...this.waiting.values()];
     this.waiting.clear();
     for (const { reject } of waiting) reject(error);
@@ -218,6 +228,7 @@ function startWorker(source) {
       listen(reply, fail) {
         worker.on('message', reply);
         worker.on('error', (/** @type {unknown} */ error) => fail(failed(error)));
+        worker.on('exit', (/** @type {number} */ code) => fail(failed(new Error(`it ended with code ${code}`))));
       },
       keepAlive: (busy) => (busy ? worker.ref() : worker.unref()),
       end: () => { worker.terminate(); },

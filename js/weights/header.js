@@ -176,15 +176,21 @@ function checkCoverage(entries, dataBegin, size, fail) {
 function duplicateKey(text) {
   /** @type {Set<string>[]} */
   const open = [];
-  for (const [token, key] of text.matchAll(/("(?:[^"\\]|\\.)*")\s*:|"(?:[^"\\]|\\.)*"|[{}]/g)) {
-    if (token === '{') open.push(new Set());
-    else if (token === '}') open.pop();
-    else if (key) {
-      const name = JSON.parse(key);
-      const seen = open[open.length - 1];
-      if (seen.has(name)) return name;
-      seen.add(name);
-    }
+  // A loop, not a pattern: one long string would be too much for the stack of a regular expression.
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i];
+    if (c === '{') open.push(new Set());
+    else if (c === '}') open.pop();
+    if (c !== '"') continue;
+    const begin = i;
+    for (i++; text[i] !== '"'; i++) if (text[i] === '\\') i++;
+    let next = i + 1;
+    while (' \t\n\r'.includes(text[next] ?? '-')) next++;
+    if (text[next] !== ':') continue;
+    const name = JSON.parse(text.slice(begin, i + 1));
+    const seen = open[open.length - 1];
+    if (seen.has(name)) return name;
+    seen.add(name);
   }
   return null;
 }

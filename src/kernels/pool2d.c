@@ -1,4 +1,5 @@
 #include "pool2d.h"
+#include <stdint.h>
 #include "../simd.h"
 
 enum { MEAN_ROWS = 32 };
@@ -113,8 +114,9 @@ void avg_pool2d_f32(float *y, const float *x, const pool2d *p, size_t row, size_
 }
 
 static span adaptive_span(size_t i, size_t size, size_t out_size) {
-    size_t at = i * size / out_size;
-    return (span){at, ((i + 1) * size + out_size - 1) / out_size - at, 0};
+    /* 64 bits: the products pass 32 where a long axis keeps its size. */
+    uint64_t at = (uint64_t)i * size / out_size, end = ((uint64_t)(i + 1) * size + out_size - 1) / out_size;
+    return (span){(size_t)at, (size_t)(end - at), 0};
 }
 
 void adaptive_avg_pool2d_f32(float *y, const float *x, const pool2d *p, size_t row, size_t rows) {

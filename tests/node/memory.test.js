@@ -1,7 +1,7 @@
 /** What a model costs while it loads and after: measured by the engine's own allocator, not by what it says of itself. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compile, models, safetensors } from '../../js/index.js';
+import { compile, models, nn, safetensors, Tensor } from '../../js/index.js';
 import { sharedEngine } from '../../js/init.js';
 
 const options = { layers: [1, 1, 1, 1], outputDim: 256, heads: 16, imageSize: 64, width: 32, useSe: true, layerNorm: true };
@@ -65,4 +65,24 @@ test('models that come and go leave nothing behind', async () => {
     if (i === 1) pages = memory.buffer.byteLength;
   }
   assert.equal(memory.buffer.byteLength, pages, 'the engine grew although nothing is held');
+});
+
+test('products past 32 bits', async (t) => {
+  await t.test('in the windows of an adaptive pooling', async () => {
+    const model = await compile(new nn.AdaptiveAvgPool2d([null, 1]), { inputs: [[1, 1, null, null]], build: 'simd' });
+    const x = new Tensor(Float32Array.from({ length: 70000 }, (_, i) => i), [1, 1, 70000, 1]);
+    assert.deepEqual((await model.forward(x)).data, x.data);
+    model.dispose();
+  });
+  await t.test('in the packed size of weights, which is more than their own', async () => {
+    const weights = { weight: { data: new Uint8Array(2 ** 27), shape: [1, 2 ** 27] } };
+    await assert.rejects(compile(new nn.Linear(2 ** 27, 1, { bias: false }), { weights, inputs: [[null, 2 ** 27]], build: 'simd' }), { code: 'memory' });
+  });
+});
+
+test('a header with one very long string', async () => {
+  const file = safetensors.write({ a: { data: Float32Array.of(1), shape: [1] } }, { text: 'x'.repeat(2e7) });
+  const weights = await safetensors.open(file);
+  assert.equal(weights.metadata.text.length, 2e7);
+  await weights.close();
 });

@@ -145,3 +145,14 @@ describe('a worker', () => {
     assert.equal(status, 0);
   });
 });
+
+describe('a worker that is gone', () => {
+  it('rejects what waits and every later call', async () => {
+    const { RemoteRunner } = await import('../../web/worker.js');
+    const remote = new RemoteRunner({ post() {}, listen(_reply, fail) { this.fail = fail; }, keepAlive() {}, end() {} });
+    const waiting = remote.request('forward', []);
+    remote.fail(new LamellaError('worker', 'the worker failed: gone'));
+    await assert.rejects(waiting, { code: 'worker' });
+    await assert.rejects(remote.request('forward', []), { code: 'worker' });
+  });
+});
