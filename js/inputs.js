@@ -38,9 +38,10 @@ export function inputSpecs(declared) {
  * @param {InputSpec} spec
  * @param {any} input
  * @param {object | undefined} preprocess What image.toTensor is told about pictures.
+ * @param {AbortSignal | null} [signal] Stops the reading of a picture.
  * @returns {Numbers | Promise<Numbers>}
  */
-export function readInput(index, spec, input, preprocess) {
+export function readInput(index, spec, input, preprocess, signal = null) {
   const what = `forward: input ${index}`;
   if (input instanceof Tensor) return checked(what, spec, input);
   if (typeof input === 'number' || typeof input === 'boolean') return checked(what, spec, new Tensor(Float32Array.of(Number(input)), []));
@@ -50,7 +51,7 @@ export function readInput(index, spec, input, preprocess) {
     const shape = inferShape(what, spec, /** @type {any} */ (input).length ?? 0);
     return checked(what, spec, named(what, () => new Tensor(/** @type {any} */ (input), shape)));
   }
-  if (isPicture) return readPicture(what, spec, input, preprocess);
+  if (isPicture) return readPicture(what, spec, input, preprocess, signal);
   throw badArgument(what, `a Tensor of shape ${showShape(spec.shape)} or numbers`, input);
 }
 
@@ -71,12 +72,13 @@ const isNodeBuffer = (input) => typeof Buffer === 'function' && Buffer.isBuffer(
  * @param {InputSpec} spec
  * @param {any} source
  * @param {object | undefined} preprocess
+ * @param {AbortSignal | null} signal
  * @returns {Promise<Numbers>}
  */
-async function readPicture(what, spec, source, preprocess) {
+async function readPicture(what, spec, source, preprocess, signal) {
   const [, , h, w] = spec.shape;
   const size = h !== null && w !== null ? { size: /** @type {[number, number]} */ ([h, w]) } : {};
-  return checked(what, spec, await toTensor(source, { ...size, ...preprocess }));
+  return checked(what, spec, await toTensor(source, { ...size, ...preprocess, signal }));
 }
 
 /**

@@ -92,7 +92,7 @@ export class Model {
     this.#alive();
     const { inputs, signal } = takeOptions(given, this.#specs);
     signal?.throwIfAborted();
-    const numbers = Promise.all(inputs.map((input, i) => readInput(i, this.#specs[i], input, this.#preprocess)));
+    const numbers = Promise.all(inputs.map((input, i) => readInput(i, this.#specs[i], input, this.#preprocess, signal)));
     numbers.catch(() => {});   // an error waits for its turn in the queue
     return this.#enqueue(async () => {
       const ready = await numbers;

@@ -297,3 +297,17 @@ describe('Tensor', () => {
     assert.equal(String(tensor), 'Tensor(shape=[2, 1, 3], dtype=f32)');
   });
 });
+
+it('an abort while a picture is on its way', async () => {
+  const { createServer } = await import('node:http');
+  const server = createServer(() => {});   // takes the request and says nothing
+  await new Promise((resolve) => { server.listen(0, '127.0.0.1', () => resolve(null)); });
+  const model = await compile(new nn.ReLU(), { inputs: [[1, 3, 8, 8]] });
+  const stop = new AbortController();
+  const running = model.forward(`http://127.0.0.1:${server.address().port}/a.png`, { signal: stop.signal });
+  setTimeout(() => stop.abort(), 20);
+  await assert.rejects(running, { name: 'AbortError' });
+  model.dispose();
+  server.closeAllConnections();
+  server.close();
+});
