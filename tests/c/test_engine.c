@@ -254,6 +254,37 @@ static lam_value bad_weight(lam_graph *g, lam_value x) {
     return lam_weight(g, "w", 1, (int[]){ 4 });
 }
 
+static lam_value pool_with(lam_graph *g, lam_value x, int which, int rank, const int *dims) {
+    lam_value v[11];
+    for (int i = 0; i < 11; i++)
+        v[i] = i == 0 ? lam_weight(g, "p", 2, (int[]){ 31, 4 }) : i == which ? lam_weight(g, "odd", rank, dims)
+             : i == 7 ? lam_weight(g, "c", 2, (int[]){ 3, 4 }) : i == 8 ? lam_weight(g, "cb", 1, (int[]){ 3 })
+             : i < 7 && i % 2 ? lam_weight(g, "m", 2, (int[]){ 4, 4 }) : lam_weight(g, "v", 1, (int[]){ 4 });
+    return lam_attention_pool2d(g, x, v, which < 0 ? 3 : 2, 1e-5f, 0);
+}
+static lam_value bad_pool_heads(lam_graph *g, lam_value x) { return pool_with(g, x, -1, 0, NULL); }
+static lam_value bad_pool_projection(lam_graph *g, lam_value x) { return pool_with(g, x, 3, 2, (int[]){ 4, 5 }); }
+static lam_value bad_pool_output(lam_graph *g, lam_value x) { return pool_with(g, x, 7, 2, (int[]){ 3, 5 }); }
+static lam_value bad_pool_norm(lam_graph *g, lam_value x) { return pool_with(g, x, 9, 1, (int[]){ 5 }); }
+static lam_value bad_pool_rank(lam_graph *g, lam_value x) { return pool_with(g, lam_flatten(g, x, 2, 3), 0, 2, (int[]){ 31, 4 }); }
+static lam_value bad_weight_rank(lam_graph *g, lam_value x) {
+    return lam_conv2d(g, x, lam_weight(g, "w", 3, (int[]){ 8, 4, 3 }), LAM_NONE, one, none, one, 1);
+}
+static lam_value bad_linear_rank(lam_graph *g, lam_value x) { return lam_linear(g, x, lam_weight(g, "w", 1, (int[]){ 5 }), LAM_NONE, 0, 1); }
+static lam_value bad_linear_bias(lam_graph *g, lam_value x) {
+    return lam_linear(g, x, w2(g, 3, 5), lam_weight(g, "b", 1, (int[]){ 4 }), 0, 3);
+}
+static lam_value bad_matmul_rank(lam_graph *g, lam_value x) { return lam_matmul(g, x, lam_flatten(g, x, 0, 3), 0); }
+static lam_value bad_norm_axes(lam_graph *g, lam_value x) { return lam_layer_norm(g, x, LAM_NONE, LAM_NONE, 5, 1e-5f); }
+static lam_value bad_pool2d_rank(lam_graph *g, lam_value x) { return lam_adaptive_avg_pool2d(g, lam_flatten(g, x, 2, 3), one); }
+static lam_value bad_pool_stride(lam_graph *g, lam_value x) { return lam_max_pool2d(g, x, one, (int[]){ 0, 1 }, none, one, 0); }
+static lam_value bad_keep(lam_graph *g, lam_value x) { return lam_reshape(g, x, 5, (int[]){ 1, 1, 1, -1, LAM_KEEP }); }
+static lam_value bad_rank(lam_graph *g, lam_value x) { return lam_reshape(g, x, 7, (int[]){ 1, 1, 1, 1, 1, 1, -1 }); }
+static lam_value bad_input(lam_graph *g, lam_value x) { (void)x; return lam_input(g, LAM_F32, 2, (int[]){ 3, -7 }); }
+static lam_value bad_type(lam_graph *g, lam_value x) { (void)x; return lam_input(g, LAM_F16, 1, (int[]){ 3 }); }
+static lam_value bad_value(lam_graph *g, lam_value x) { (void)x; return lam_activate(g, 12345, LAM_RELU); }
+static lam_value bad_cat_count(lam_graph *g, lam_value x) { return lam_cat(g, 0, &x, 0); }
+
 static void test_define_errors(void) {
     static const struct { define *make; const char *text; } cases[] = {
         { bad_channels, "needs 5 input channels, got [?, 4, 6, 5]" }, { bad_groups, "3 groups do not divide 8" },
@@ -265,7 +296,13 @@ static void test_define_errors(void) {
         { bad_flatten, "axes 3 to 1" }, { bad_unflatten, "axis 1 of [?, 4, 6, 5] into [3, ?]" }, { bad_permute, "no permutation" },
         { bad_narrow, "start 2, length 3" }, { bad_cat, "on axis 2" }, { bad_mean, "axis -5" }, { bad_matmul, "[?, 4, 6, 5] by" },
         { bad_attention, "k [?, 4, 6, 2]" }, { bad_mask, "mask [3, 6]" }, { bad_attention_pool, "h w + 1 = 30" },
-        { bad_weight, "is used as [3] and as [4]" },
+        { bad_weight, "is used as [3] and as [4]" }, { bad_pool_heads, "3 heads do not divide 4" },
+        { bad_pool_projection, "expected [4, 4]" }, { bad_pool_output, "c_proj [3, 5]" }, { bad_pool_norm, "layer norm [5]" },
+        { bad_pool_rank, "got [?, 4, 30]" }, { bad_weight_rank, "weight [8, 4, 3] should be" }, { bad_linear_rank, "should be [out, in]" },
+        { bad_linear_bias, "needs a bias of 3" }, { bad_matmul_rank, "expected rank 2" }, { bad_norm_axes, "5 axes" },
+        { bad_pool2d_rank, "expected an image" }, { bad_pool_stride, "stride 0" }, { bad_keep, "should be kept" },
+        { bad_rank, "rank 7" }, { bad_input, "dimension 1 is -7" }, { bad_type, "neither f32 nor i32" },
+        { bad_value, "not a value of this graph" }, { bad_cat_count, "0 tensors" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         size_t before = lam_memory_used();
