@@ -50,7 +50,7 @@ enum {
 struct lam_op {
     const char *name;
     unsigned flags;
-    /* Bits of the inputs that pack turns into another form; the other weights are kept as plain f32. */
+    /* Bits of the inputs that pack turns into another form, the last bit for all from 31 on; the other weights are kept as plain f32. */
     unsigned packs;
     /* Output shape from input shapes, with LAM_ANY where unknown; called at define time and again with every session's sizes.
      * An input left out has rank -1. On a mismatch writes why into `why` [LAM_TEXT] and returns LAM_EVALUE. */

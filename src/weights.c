@@ -22,7 +22,7 @@ static lam_status each_use(lam_graph *g, lam_value weight, lam_status (*visit)(l
     return LAM_OK;
 }
 
-static int packs(const lam_node *n, int in) { return in >= 0 && in < 32 && (n->op->packs >> in & 1); }
+static int packs(const lam_node *n, int in) { return in >= 0 && (n->op->packs >> (in < 31 ? in : 31) & 1); }
 
 static lam_status count_use(lam_graph *g, lam_node *n, int in, const void *argument) {
     (void)g;
