@@ -125,6 +125,17 @@ LAM_API lam_value lam_matmul(lam_graph *g, lam_value a, lam_value b, int transpo
  * divides q's (grouped heads). torch.nn.functional.scaled_dot_product_attention. */
 LAM_API lam_value lam_attention(lam_graph *g, lam_value q, lam_value k, lam_value v, lam_value mask, float scale, int causal);
 
+/* Cosines and sines of rotary position embedding, for the tokens along an axis of x [..., t, ...]: with angle a = (position + i) freqs[j],
+ * position being the tokens that the session has seen before, y[i, 0, j] = scale cos(a) and y[i, 1, j] = scale sin(a).
+ * freqs [half] -> [t, 2, half]. max_positions other than 0: dynamic NTK scaling; where L = position + t > max_positions the frequencies are
+ * those of a base that is (factor L / max_positions - (factor - 1))^(d / (d - 2)) times as large, d = 2 half; factor >= 1. */
+LAM_API lam_value lam_rotary_table(lam_graph *g, lam_value x, int axis, lam_value freqs, float scale, float factor, int max_positions);
+
+/* Turns columns [first, first + 2 half) of the last axis of x [..., t, ..., width] by the table [t, 2, half], tokens counted along `axis`;
+ * the other columns are copied. With (a, b) the columns 2j and 2j + 1 (interleaved), or j and half + j, counted from first:
+ * (a, b) -> (a cos - b sin, b cos + a sin). RoFormer's embedding. */
+LAM_API lam_value lam_rotary(lam_graph *g, lam_value x, lam_value table, int axis, int first, int interleaved);
+
 /* CLIP's attention pool. With T = [mean of pixels; pixels] + position [h w + 1, c], optionally layer-normalised (ln_weight, ln_bias [c]
  * or LAM_NONE): y = c_proj(multi-head attention of q_proj(T_0) over k_proj(T), v_proj(T)).
  * x [n, c, h, w]  q, k, v weights [c, c], biases [c]  c_proj weight [out, c], bias [out] -> [n, out].

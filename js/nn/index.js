@@ -7,4 +7,5 @@ export * from './compress.js';
 export * from './containers.js';
 export * from './layers.js';
 export * from './resnet.js';
+export * from './rotary.js';
 export * from './transformer.js';
