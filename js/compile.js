@@ -7,10 +7,11 @@ import { Model } from './model.js';
 import { className, Module } from './module.js';
 import { SymbolicTensor } from './tensor.js';
 import { ANY, lift, Trace } from './trace.js';
-import { Runner } from '../web/runner.js';
+import { I32, Runner } from '../web/runner.js';
 
 /** @typedef {import('./inputs.js').DeclaredInput} DeclaredInput */
 /** @typedef {import('./inputs.js').InputSpec} InputSpec */
+/** @typedef {import('./model.js').Method} Method */
 /** @typedef {import('./model.js').Structure} Structure */
 /** @typedef {import('./load.js').WeightsSource} WeightsSource */
 /** @typedef {import('./load.js').Progress} Progress */
@@ -21,10 +22,17 @@ import { Runner } from '../web/runner.js';
  * @property {string} [prefix] What the checkpoint's names have in front, 'visual.'; names without it are then ignored.
  * @property {readonly DeclaredInput[]} [inputs] Shapes of forward's arguments, null where a size varies: `[[null, 3, 224, 224]]`; a mask of
  *   attention as `{ shape, dtype: 'bool' }`. Defaults to `module.inputs`.
+ * @property {readonly string[]} [methods] Which methods the model is to have, of `module.methods` and 'forward' (default: all). Weights that only the others use are
+ *   then neither needed nor loaded.
  * @property {boolean} [worker] Run in a worker of the model's own, so that nothing blocks (default false).
  * @property {boolean} [strict] false: tolerate weights in the checkpoint that the module does not have (default true).
  * @property {(progress: Progress) => void} [onProgress] Called as weights arrive.
  * @property {AbortSignal} [signal] Stops loading, frees everything and rejects with the signal's reason.
+ */
+/**
+ * The Model class of a module: its own (`get Model()`), or Model.
+ * @template M
+ * @typedef {M extends { Model: new (...args: any[]) => infer Own } ? Own : Model} ModelOf
  */
 /** @typedef {CompileOwnOptions & import('./init.js').EngineOptions} CompileOptions */
 
@@ -35,17 +43,21 @@ import { Runner } from '../web/runner.js';
  *       { weights: 'open_clip_model.safetensors', prefix: 'visual.', onProgress: (p) => { bar.value = p.loaded / p.total; } });
  *     const embedding = await model.forward(picture);
  *
- * @param {Module} module
+ * A module that can be asked several things has `methods`: `{ encodeText: { inputs: [{ shape: [null, 77], dtype: 'i32' }] } }` makes
+ * `model.call('encodeText', ids)` run the module's method of that name, on the same weights.
+ *
+ * @template {Module} M
+ * @param {M} module
  * @param {CompileOptions} [options]
- * @returns {Promise<Model>}
+ * @returns {Promise<ModelOf<M>>}
  * @throws {LamellaError} 'shape' at the line of forward that does not fit; 'keys' with every missing, unexpected and misshapen weight
  *   (`error.missing`, `error.unexpected`, `error.misshapen`); 'memory'; what opening the weights throws.
  */
 export async function compile(module, options = {}) {
   if (!(module instanceof Module)) throw badArgument('compile: module', 'a Module, new nn.Linear(2, 3)', module);
-  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal = null, inputs = /** @type {any} */ (module).inputs, ...engineOptions } = options;
+  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal = null, inputs, methods, ...engineOptions } = options;
   checkOptions({ prefix, strict, worker, onProgress, engineOptions });
-  const specs = inputSpecs(inputs);
+  const declared = declaredMethods(module, inputs, methods);
   signal?.throwIfAborted();
   const { engine, threads } = worker ? await recordingEngine(engineOptions) : { engine: await sharedEngine(engineOptions), threads: undefined };
   signal?.throwIfAborted();
@@ -55,9 +67,9 @@ export async function compile(module, options = {}) {
   let runner = local;
   let opened = null;
   try {
-    const { trace, structure } = record(module, specs, local);
+    const { trace, recorded } = record(module, declared, local);
     opened = await openWeights(source, { needed: trace.used.size > 0, signal });
-    const wanted = matchKeys(module, trace, opened.weights, { prefix, strict });
+    const wanted = matchKeys(module, trace, opened.weights, { prefix, strict, partial: methods !== undefined });
     if (worker) {
       runner = await startRemote(engine, threads);
       await runner.replay(local.calls);
@@ -66,7 +78,8 @@ export async function compile(module, options = {}) {
     await loadWeights(runner, trace, opened.weights, wanted, { onProgress, signal });
     await runner.loaded();
     signal?.throwIfAborted();
-    return new Model(runner, { specs, structure, preprocess: /** @type {any} */ (module).preprocess });
+    const Class = /** @type {any} */ (module).Model ?? Model;
+    return new Class(runner, { methods: recorded, module });
   } catch (error) {
     runner.dispose();
     local.dispose();
@@ -85,47 +98,94 @@ function checkOptions({ prefix, strict, worker, onProgress, engineOptions }) {
   const known = ['wasm', 'build', 'threads'];
   const unknown = Object.keys(engineOptions).find((name) => !known.includes(name));
   if (unknown) {
-    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, ${known.join(', ')}, worker, strict, onProgress, signal`);
+    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, ${known.join(', ')}, worker, strict, onProgress, signal`);
   }
 }
 
 /**
- * Runs forward once and notes what it returns.
+ * The arguments of everything the model is to be asked.
  * @param {Module} module
- * @param {InputSpec[]} specs
- * @param {Runner} graph
- * @returns {{ trace: Trace, structure: Structure }}
+ * @param {unknown} inputs Of forward.
+ * @param {unknown} wanted Names, undefined for all.
+ * @returns {Map<string, InputSpec[]>}
  */
-function record(module, specs, graph) {
+function declaredMethods(module, inputs, wanted) {
+  const own = /** @type {any} */ (module);
+  const declared = new Map();
+  const others = Object.entries(own.methods ?? {});
+  const forward = inputs ?? own.inputs;
+  if (forward !== undefined || !others.length) declared.set('forward', () => inputSpecs('compile: inputs', forward));
+  for (const [name, method] of others) declared.set(name, () => inputSpecs(`${className(module)}: methods.${name}.inputs`, /** @type {any} */ (method)?.inputs));
+  if (wanted !== undefined && (!Array.isArray(wanted) || !wanted.length)) throw badArgument('compile: methods', 'an array of names', wanted);
+  const names = /** @type {string[]} */ (wanted ?? [...declared.keys()]);
+  return new Map(names.map((name) => {
+    const specs = declared.get(name);
+    if (!specs) throw badArgument('compile: methods', `names among ${[...declared.keys()].join(', ')}`, name);
+    return [name, specs()];
+  }));
+}
+
+/**
+ * Runs each method once and notes what it returns.
+ * @param {Module} module
+ * @param {Map<string, InputSpec[]>} declared
+ * @param {Runner} graph
+ * @returns {{ trace: Trace, recorded: Map<string, Method> }}
+ */
+function record(module, declared, graph) {
   const trace = new Trace(module, graph);
-  return trace.run(() => {
-    const inputs = specs.map(({ shape, dtype }) => {
-      const value = trace.define('input', 0, shape.length, shape.map((size) => size ?? ANY));
-      return new SymbolicTensor(trace, value, [...shape], dtype);
-    });
-    const result = module(...inputs);
-    if (typeof result?.then === 'function') throw trace.error('argument', `${className(module)}: forward must not be async: it runs once, on tensors without numbers`);
-    let outputs = 0;
-    /**
-     * @param {unknown} part
-     * @returns {Structure}
-     */
-    const note = (part) => {
-      if (part === null) return null;
-      if (Array.isArray(part)) return part.map(note);
-      if (typeof (/** @type {any} */ (part)?.[lift]) === 'function') {
-        trace.define('output', trace.lift(part, 'output'));
-        return outputs++;
-      }
-      if (typeof part === 'object' && Object.getPrototypeOf(part) === Object.prototype) {
-        return Object.fromEntries(Object.entries(/** @type {object} */ (part)).map(([key, value]) => [key, note(value)]));
-      }
-      throw trace.error('argument', `${className(module)}: forward must return a tensor, or an array or object of tensors, got ${show(part)}`);
-    };
-    const structure = note(result);
-    if (!outputs) throw trace.error('argument', `${className(module)}: forward returned no tensor`);
-    return { trace, structure };
+  /** @type {Map<string, Method>} */
+  const recorded = new Map();
+  let inputs = 0;
+  let outputs = 0;
+  trace.run(() => {
+    for (const [name, specs] of declared) {
+      const { structure, count } = recordMethod(module, name, specs, trace);
+      recorded.set(name, { specs, structure, inputs: [inputs, specs.length], outputs: [outputs, count] });
+      inputs += specs.length;
+      outputs += count;
+    }
   });
+  return { trace, recorded };
+}
+
+/**
+ * @param {Module} module
+ * @param {string} name
+ * @param {InputSpec[]} specs
+ * @param {Trace} trace
+ * @returns {{ structure: Structure, count: number }} Tensors in the structure are numbers from 0 on, `count` in all.
+ */
+function recordMethod(module, name, specs, trace) {
+  const where = `${className(module)}: ${name}`;
+  const inputs = specs.map(({ shape, dtype }) => {
+    const value = trace.define('input', dtype === 'i32' ? I32 : 0, shape.length, shape.map((size) => size ?? ANY));
+    return new SymbolicTensor(trace, value, [...shape], dtype);
+  });
+  const own = /** @type {any} */ (module);
+  if (typeof own[name] !== 'function') throw trace.error('argument', `${where}: the module has no method of this name`);
+  const result = name === 'forward' ? own(...inputs) : own[name](...inputs);
+  if (typeof result?.then === 'function') throw trace.error('argument', `${where} must not be async: it runs once, on tensors without numbers`);
+  let count = 0;
+  /**
+   * @param {unknown} part
+   * @returns {Structure}
+   */
+  const note = (part) => {
+    if (part === null) return null;
+    if (Array.isArray(part)) return part.map(note);
+    if (typeof (/** @type {any} */ (part)?.[lift]) === 'function') {
+      trace.define('output', trace.lift(part, 'output'));
+      return count++;
+    }
+    if (typeof part === 'object' && Object.getPrototypeOf(part) === Object.prototype) {
+      return Object.fromEntries(Object.entries(/** @type {object} */ (part)).map(([key, value]) => [key, note(value)]));
+    }
+    throw trace.error('argument', `${where} must return a tensor, or an array or object of tensors, got ${show(part)}`);
+  };
+  const structure = note(result);
+  if (!count) throw trace.error('argument', `${where} returned no tensor`);
+  return { structure, count };
 }
 
 /**

@@ -10,6 +10,7 @@
 export * from './functional/arithmetic.js';
 export { attentionPool2d, scaledDotProductAttention } from './functional/attention.js';
 export { batchNorm, conv1d, conv2d, layerNorm, linear } from './functional/layers.js';
+export * from './functional/lookup.js';
 export * from './functional/pool.js';
 export { rotary, rotaryTable } from './functional/rotary.js';
 export * from './functional/shape.js';

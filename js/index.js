@@ -9,4 +9,5 @@ export * as models from './models/index.js';
 export { Module, Parameter } from './module.js';
 export * as nn from './nn/index.js';
 export { SymbolicTensor, Tensor } from './tensor.js';
+export { Session } from './session.js';
 export * as safetensors from './weights/safetensors.js';

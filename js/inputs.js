@@ -1,4 +1,4 @@
-/** What `forward` accepts, and how it becomes f32 numbers of the declared shape. */
+/** What `forward` accepts, and how it becomes numbers of the declared shape. */
 import { badArgument, integer, showShape } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { toTensor } from './image.js';
@@ -7,46 +7,52 @@ import { Tensor, toFloat32 } from './tensor.js';
 /** @typedef {import('./tensor.js').TensorData} TensorData */
 /** @typedef {import('../web/runner.js').Numbers} Numbers */
 /**
- * An argument of forward: its shape, null where a size varies; or shape and dtype, 'bool' for a mask of attention.
- * @typedef {readonly (number | null)[] | { shape: readonly (number | null)[], dtype?: 'f32' | 'bool' }} DeclaredInput
+ * An argument of forward: its shape, null where a size varies; or shape and dtype, 'bool' for a mask of attention, 'i32' for whole
+ * numbers such as token ids.
+ * @typedef {readonly (number | null)[] | { shape: readonly (number | null)[], dtype?: InputDtype }} DeclaredInput
  */
-/** @typedef {{ shape: (number | null)[], dtype: 'f32' | 'bool' }} InputSpec */
+/** @typedef {'f32' | 'bool' | 'i32'} InputDtype */
+/** @typedef {{ shape: (number | null)[], dtype: InputDtype }} InputSpec */
 /** @typedef {Tensor | TensorData | number | boolean | readonly unknown[] | object} ModelInput A Tensor, numbers, or a picture. */
 
 /**
- * `inputs` of compile as a list of shapes and dtypes.
+ * Declared inputs as a list of shapes and dtypes.
+ * @param {string} where 'compile: inputs', as errors begin.
  * @param {unknown} declared
  * @returns {InputSpec[]}
  */
-export function inputSpecs(declared) {
+export function inputSpecs(where, declared) {
   if (!Array.isArray(declared)) {
     const hint = declared === undefined ? ' (the module has no `inputs` of its own)' : '';
-    throw badArgument('compile: inputs', `an array with the shape of each argument of forward, [[null, 3, 224, 224]]${hint}`, declared);
+    throw badArgument(where, `an array with the shape of each argument of forward, [[null, 3, 224, 224]]${hint}`, declared);
   }
   return declared.map((input, i) => {
-    const what = `compile: inputs[${i}]`;
+    const what = `${where}[${i}]`;
     const { shape, dtype = 'f32' } = Array.isArray(input) ? { shape: input } : input ?? {};
     if (!Array.isArray(shape)) throw badArgument(what, 'a shape, [null, 3, 224, 224], or { shape, dtype }', input);
-    if (dtype !== 'f32' && dtype !== 'bool') throw badArgument(`${what}: dtype`, "'f32' or 'bool'", dtype);
+    if (dtype !== 'f32' && dtype !== 'bool' && dtype !== 'i32') throw badArgument(`${what}: dtype`, "'f32', 'i32' or 'bool'", dtype);
     return { shape: shape.map((size, axis) => (size === null ? null : integer(`${what}[${axis}]`, size, 0))), dtype };
   });
 }
 
 /**
  * One input of forward as numbers.
- * @param {number} index
+ * @param {string} what 'forward: input 0', as its errors begin.
  * @param {InputSpec} spec
  * @param {any} input
  * @param {object | undefined} preprocess What image.toTensor is told about pictures.
  * @param {AbortSignal | null} [signal] Stops the reading of a picture.
  * @returns {Numbers | Promise<Numbers>}
  */
-export function readInput(index, spec, input, preprocess, signal = null) {
-  const what = `forward: input ${index}`;
+export function readInput(what, spec, input, preprocess, signal = null) {
   if (input instanceof Tensor) return checked(what, spec, input);
   if (typeof input === 'number' || typeof input === 'boolean') return checked(what, spec, new Tensor(Float32Array.of(Number(input)), []));
   const isPicture = wantsPicture(spec) && mayBePicture(Array.isArray(input) ? input[0] : input);
-  if (Array.isArray(input) && !isPicture) return checked(what, spec, named(what, () => new Tensor(input)));
+  if (Array.isArray(input) && !isPicture) {
+    const tensor = named(what, () => new Tensor(input));
+    // A plain list of numbers is as good as a typed array.
+    return checked(what, spec, tensor.shape.length === 1 && spec.shape.length > 1 ? new Tensor(tensor.data, inferShape(what, spec, tensor.size)) : tensor);
+  }
   if (ArrayBuffer.isView(input) && !(isPicture && isNodeBuffer(input))) {
     const shape = inferShape(what, spec, /** @type {any} */ (input).length ?? 0);
     return checked(what, spec, named(what, () => new Tensor(/** @type {any} */ (input), shape)));
@@ -92,7 +98,24 @@ function checked(what, spec, tensor) {
   if (shape.length !== spec.shape.length || spec.shape.some((size, i) => size !== null && size !== shape[i])) {
     throw new LamellaError('shape', `${what}: expected shape ${showShape(spec.shape)}, got ${showShape(shape)}`);
   }
-  return { data: toFloat32(what, tensor), shape: [...shape] };
+  return { data: spec.dtype === 'i32' ? toInt32(what, tensor) : toFloat32(what, tensor), shape: [...shape] };
+}
+
+/**
+ * Whole numbers as i32.
+ * @param {string} what
+ * @param {Tensor} tensor
+ * @returns {Int32Array}
+ */
+function toInt32(what, tensor) {
+  if (tensor.data instanceof Int32Array) return tensor.data;
+  const data = new Int32Array(tensor.size);
+  for (let i = 0; i < data.length; i++) {
+    const number = Number(tensor.data[i]);
+    data[i] = number;
+    if (data[i] !== number) throw new LamellaError('argument', `${what}: expected whole numbers of 32 bits, got ${number} at ${i}`);
+  }
+  return data;
 }
 
 /**

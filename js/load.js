@@ -97,11 +97,11 @@ class PlainReader {
  * @param {Module} module
  * @param {Trace} trace
  * @param {WeightsReader} weights
- * @param {{ prefix: string, strict: boolean }} options
+ * @param {{ prefix: string, strict: boolean, partial: boolean }} options `partial`: weights that nothing uses may be missing.
  * @returns {Map<string, string>} Name in the checkpoint -> name in the graph, of the weights that forward uses.
  * @throws {LamellaError} 'keys', with everything that does not fit.
  */
-export function matchKeys(module, trace, weights, { prefix, strict }) {
+export function matchKeys(module, trace, weights, { prefix, strict, partial }) {
   const present = new Set([...weights.keys()].filter((name) => name.startsWith(prefix)));
   const missing = [];
   const misshapen = [];
@@ -115,7 +115,7 @@ export function matchKeys(module, trace, weights, { prefix, strict }) {
       if (!sameShape(shape, parameter.shape)) misshapen.push({ name, expected: [...parameter.shape], got: [...shape] });
     }
     // A weight that is reached by two paths has two names; files often keep just one.
-    if (!found.length && !parameter.optional) missing.push({ name: prefix + names[0], expected: [...parameter.shape] });
+    if (!found.length && !parameter.optional && (!partial || trace.used.has(names[0]))) missing.push({ name: prefix + names[0], expected: [...parameter.shape] });
     else if (found.length && trace.used.has(names[0])) wanted.set(found[0], names[0]);
   }
   const unexpected = [...present].map((name) => ({ name, got: [...(/** @type {any} */ (weights.get(name))).shape] }));

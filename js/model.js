@@ -1,13 +1,25 @@
-import { showShape } from './arguments.js';
+import { integer, show, showShape } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { readInput } from './inputs.js';
+import { Session } from './session.js';
 import { Tensor } from './tensor.js';
 
 /** @typedef {import('./inputs.js').InputSpec} InputSpec */
 /** @typedef {import('./inputs.js').ModelInput} ModelInput */
 /** @typedef {import('../web/runner.js').LayerProfile} LayerProfile */
 /** @typedef {import('../web/runner.js').Runner | import('../web/worker.js').RemoteRunner} AnyRunner */
+/** @typedef {import('./module.js').Module} Module */
+/** @typedef {import('../web/runner.js').Range} Range */
 /** What forward returned, with the numbers of outputs where its tensors were: a number, null, or an array or object of these. @typedef {any} Structure */
+
+/**
+ * What a model can be asked: `forward`, or one of `module.methods`.
+ * @typedef {object} Method
+ * @property {InputSpec[]} specs Its arguments.
+ * @property {Structure} structure What it returns.
+ * @property {Range} inputs Of the graph's.
+ * @property {Range} outputs Of the graph's.
+ */
 
 /** A compiled network with its weights. Made by `compile`. */
 export class Model {
@@ -15,27 +27,32 @@ export class Model {
   #runner;
   /** Calls follow each other: the end of the last one. @type {Promise<unknown>} */
   #last = Promise.resolve();
-  #specs;
-  #structure;
-  #preprocess;
+  /** @type {Map<string, Method & { session?: Promise<number> }>} */
+  #methods;
   #engine;
 
   /**
    * @param {AnyRunner} runner
-   * @param {{ specs: InputSpec[], structure: Structure, preprocess?: object }} description
+   * @param {{ methods: Map<string, Method>, module: Module }} description
    */
-  constructor(runner, { specs, structure, preprocess }) {
+  constructor(runner, { methods, module }) {
     this.#runner = runner;
-    this.#specs = specs;
-    this.#structure = structure;
-    this.#preprocess = preprocess;
+    this.#methods = methods;
+    /** What was compiled. */
+    this.module = module;
     const { build, threads } = runner.engine;
     this.#engine = { build, threads };
   }
 
-  /** Shapes of forward's arguments, null where a size varies. @returns {(number | null)[][]} */
+  /** Names of what the model can be asked: 'forward' and those of `module.methods`. @returns {string[]} */
+  get methods() {
+    return [...this.#methods.keys()];
+  }
+
+  /** Shapes of forward's arguments (of the first method's, where there is no forward), null where a size varies. @returns {(number | null)[][]} */
   get inputs() {
-    return this.#specs.map((spec) => [...spec.shape]);
+    const method = this.#methods.get('forward') ?? /** @type {Method} */ ([...this.#methods.values()][0]);
+    return method.specs.map((spec) => [...spec.shape]);
   }
 
   /** The engine in use: its build, and how many threads work for it, the caller's (or the worker's own) included. */
@@ -55,9 +72,45 @@ export class Model {
    * @throws {LamellaError} 'shape' or 'argument': an input is not what the network takes; 'disposed'; 'memory'. The signal's reason when aborted:
    *   the model can be used again.
    */
-  async forward(...inputs) {
-    const { outputs } = await this.#run(inputs, false);
-    return build(this.#structure, outputs);
+  forward(...inputs) {
+    return this.call('forward', ...inputs);
+  }
+
+  /**
+   * As forward, for another method of the module: `await model.call('encodeText', ids)`.
+   * @param {string} name One of `model.methods`.
+   * @param {...(ModelInput | { signal?: AbortSignal })} inputs
+   * @returns {Promise<any>}
+   */
+  async call(name, ...inputs) {
+    const method = this.#method(name);
+    const { outputs } = await this.#run(method, this.#ownSession(method), name, inputs, false);
+    return build(method.structure, outputs);
+  }
+
+  /**
+   * A state in which the model remembers what it has seen: for models that have caches (`F.cache`), such as decoders of text.
+   * Several may be open; each holds memory for its context until it is disposed of.
+   * @param {object} options
+   * @param {number} options.context How many tokens there is room for.
+   * @param {string} [options.method] 'forward'
+   * @returns {Promise<Session>}
+   * @throws {LamellaError} 'shape': the model has no caches; 'memory'; 'disposed'.
+   */
+  async session({ context, method: name = 'forward' }) {
+    integer('session: context', context, 1);
+    const method = this.#method(name);
+    const id = await this.#enqueue(() => this.#alive().open({ inputs: method.inputs, outputs: method.outputs, context }));
+    // One sequence: the batch is 1.
+    const single = { ...method, specs: method.specs.map((spec) => ({ ...spec, shape: spec.shape.map((size, axis) => (axis === 0 && size === null ? 1 : size)) })) };
+    return new Session(context, {
+      forward: async (inputs) => {
+        const { outputs, position } = await this.#run(single, Promise.resolve(id), name, inputs, false);
+        return { result: build(method.structure, outputs), position };
+      },
+      seek: (position) => this.#enqueue(() => this.#alive().seek(id, position)),
+      close: () => { if (this.#runner) this.#enqueue(async () => this.#runner?.close(id)).catch(() => {}); },
+    });
   }
 
   /**
@@ -67,14 +120,15 @@ export class Model {
    *   bytes touched once and GFLOP/s.
    */
   async profile(...inputs) {
-    const { layers } = await this.#run(inputs, true);
+    const method = this.#method('forward');
+    const { layers } = await this.#run(method, this.#ownSession(method), 'forward', inputs, true);
     return /** @type {LayerProfile[]} */ (layers);
   }
 
-  /** Bytes held: packed weights, activations (settled by the largest input so far) and their sum; zeros after dispose. */
+  /** Bytes held: packed weights, activations (settled by the largest input so far), caches of sessions, and their sum; zeros after dispose. */
   get memory() {
-    const { weights, activations } = this.#runner ? this.#runner.bytes : { weights: 0, activations: 0 };
-    return { weights, activations, total: weights + activations };
+    const { weights, activations, caches } = this.#runner ? this.#runner.bytes : { weights: 0, activations: 0, caches: 0 };
+    return { weights, activations, caches, total: weights + activations + caches };
   }
 
   /** Frees everything. What is still waiting is rejected with a LamellaError 'disposed'. May be called again. */
@@ -83,22 +137,42 @@ export class Model {
     this.#runner = null;
   }
 
+  /** @param {string} name @returns {Method & { session?: Promise<number> }} */
+  #method(name) {
+    this.#alive();
+    const method = this.#methods.get(name);
+    if (method) return method;
+    throw new LamellaError('argument', `the model has no method ${show(name)}; it has ${this.methods.join(', ')}`);
+  }
+
+  /** The session of `forward` and `call`, which keeps nothing but the plan of its memory. @param {Method & { session?: Promise<number> }} method */
+  #ownSession(method) {
+    method.session ??= this.#alive().open({ inputs: method.inputs, outputs: method.outputs });
+    method.session.catch(() => { method.session = undefined; });
+    return method.session;
+  }
+
   /**
+   * @param {Method} method
+   * @param {Promise<number>} session
+   * @param {string} name
    * @param {(ModelInput | { signal?: AbortSignal })[]} given
    * @param {boolean} profile
    * @returns {Promise<import('../web/runner.js').Answer>}
    */
-  async #run(given, profile) {
+  async #run(method, session, name, given, profile) {
     this.#alive();
-    const { inputs, signal } = takeOptions(given, this.#specs);
+    const { inputs, signal } = takeOptions(name, given, method.specs);
     signal?.throwIfAborted();
-    const numbers = Promise.all(inputs.map((input, i) => readInput(i, this.#specs[i], input, this.#preprocess, signal)));
+    const preprocess = /** @type {any} */ (this.module).preprocess;
+    const numbers = Promise.all(inputs.map((input, i) => readInput(`${name}: input ${i}`, method.specs[i], input, preprocess, signal)));
     numbers.catch(() => {});   // an error waits for its turn in the queue
     return this.#enqueue(async () => {
       const ready = await numbers;
+      const id = await session;
       const runner = this.#alive();
       signal?.throwIfAborted();
-      const answer = await runner.forward(ready, { signal, profile });
+      const answer = await runner.forward(id, ready, { signal, profile });
       this.#alive();
       return answer;
     });
@@ -126,16 +200,17 @@ export class Model {
 if (Symbol.dispose) Object.defineProperty(Model.prototype, Symbol.dispose, { value: Model.prototype.dispose, configurable: true, writable: true });
 
 /**
+ * @param {string} name The method's.
  * @param {unknown[]} given
  * @param {InputSpec[]} specs
  * @returns {{ inputs: any[], signal: AbortSignal | null }}
  */
-function takeOptions(given, specs) {
+function takeOptions(name, given, specs) {
   const last = /** @type {any} */ (given.at(-1));
   const options = given.length === specs.length + 1 && last && Object.getPrototypeOf(last) === Object.prototype ? last : null;
   const inputs = options ? given.slice(0, -1) : given;
   if (inputs.length !== specs.length) {
-    throw new LamellaError('argument', `forward: expected ${specs.length} input${specs.length === 1 ? '' : 's'} ${specs.map((spec) => showShape(spec.shape)).join(', ')}, got ${inputs.length}`);
+    throw new LamellaError('argument', `${name}: expected ${specs.length} input${specs.length === 1 ? '' : 's'} ${specs.map((spec) => showShape(spec.shape)).join(', ')}, got ${inputs.length}`);
   }
   return { inputs, signal: options?.signal ?? null };
 }

@@ -55,7 +55,7 @@ export class SymbolicTensor extends TensorMethods {
    * @param {import('./trace.js').Trace} trace
    * @param {number} value Its number in the graph.
    * @param {(number | null)[]} shape
-   * @param {'f32' | 'bool'} [dtype]
+   * @param {'f32' | 'bool' | 'i32'} [dtype]
    */
   constructor(trace, value, shape, dtype = 'f32') {
     super();
@@ -67,7 +67,7 @@ export class SymbolicTensor extends TensorMethods {
      * @type {readonly (number | null)[]}
      */
     this.shape = Object.freeze(shape);
-    /** 'bool' for inputs declared so and what is cut from them; such a tensor masks attention as a bool mask does in PyTorch. */
+    /** 'bool' and 'i32' for inputs declared so and what is cut from them; a bool tensor masks attention as it does in PyTorch. */
     this.dtype = dtype;
     Object.freeze(this);
   }

@@ -56,11 +56,12 @@ static void fold_batch_norm(lam_graph *g, lam_node *n) {
     take_over(g, p, n);
 }
 
-/* Sizes that are certain to be equal: with one input every varying size comes from it, and prepare checks the rest. */
+/* Sizes that are certain to be equal: what varies comes from the same single input, and prepare checks the rest. */
 static int surely_equal(const lam_graph *g, lam_value a, lam_value b) {
     const lam_shape *s = graph_shape(g, a), *t = graph_shape(g, b);
     if (!shape_same(s, t)) return 0;
-    for (int i = 0; i < s->rank && g->input_count > 1; i++)
+    int source = g->values[a].source, one = source >= 0 && source == g->values[b].source;
+    for (int i = 0; i < s->rank && !one; i++)
         if (s->dims[i] == LAM_ANY) return 0;
     return 1;
 }

@@ -121,7 +121,8 @@ static int is_value(const lam_graph *g, lam_value x) { return x >= 0 && x < g->v
 static lam_value add_value(lam_graph *g, lam_shape shape, lam_type type, lam_layout layout) {
     if (!grow(&g->values, g->value_count, &g->value_room, sizeof *g->values)) return out_of_memory(g);
     g->values[g->value_count] = (lam_value_info){
-        .shape = shape, .layout = layout, .type = type, .node = -1, .weight = -1, .input = -1, .twin = LAM_NONE,
+        .shape = shape, .layout = layout, .type = type, .node = -1, .weight = -1, .input = -1, .source = -1,
+        .twin = LAM_NONE,
     };
     return g->value_count++;
 }
@@ -149,7 +150,7 @@ lam_value lam_input(lam_graph *g, lam_type type, int rank, const int *dims) {
     if (!grow(&g->inputs, g->input_count, &g->input_room, sizeof *g->inputs)) return out_of_memory(g);
     lam_value x = add_value(g, shape, type, LAYOUT_PLAIN);
     if (x == LAM_BAD) return x;
-    g->values[x].input = g->input_count;
+    g->values[x].input = g->values[x].source = g->input_count;
     g->inputs[g->input_count++] = x;
     return x;
 }
@@ -202,6 +203,8 @@ lam_status lam_output(lam_graph *g, lam_value x) {
 
 int lam_rank(const lam_graph *g, lam_value x) { return is_value(g, x) ? g->values[x].shape.rank : -1; }
 int lam_dim(const lam_graph *g, lam_value x, int axis) { return g->values[x].shape.dims[axis]; }
+lam_type lam_value_type(const lam_graph *g, lam_value x) { return is_value(g, x) ? g->values[x].type : LAM_F32; }
+lam_type lam_output_type(const lam_graph *g, int output) { return lam_value_type(g, g->outputs[output]); }
 int lam_output_count(const lam_graph *g) { return g->output_count; }
 
 lam_layout graph_layout(const lam_graph *g, lam_value x) { return is_value(g, x) ? g->values[x].layout : LAYOUT_PLAIN; }
@@ -253,19 +256,49 @@ static int infer(lam_graph *g, const lam_node *n, lam_shape *out) {
     return status == LAM_OK;
 }
 
+/* Whole numbers where the op wants them, and only there. The type that all inputs of an op of any type have in *type. */
+static int check_types(lam_graph *g, const lam_op *op, int in_count, const lam_value *in, lam_type *type) {
+    *type = op->flags & OP_MAKES_I32 ? LAM_I32 : LAM_F32;
+    int any = (op->flags & OP_ANY_TYPE) && in_count > 0 && in[0] >= 0;
+    if (any) *type = g->values[in[0]].type;
+    for (int i = 0; i < in_count; i++) {
+        if (in[i] == LAM_NONE) continue;
+        lam_type wanted = any ? *type : i < 32 && (op->integers >> i & 1) ? LAM_I32 : LAM_F32;
+        if (g->values[in[i]].type == wanted) continue;
+        graph_fail(g, LAM_EVALUE, "%s: argument %d holds %s, expected %s", op->name, i, wanted == LAM_F32 ? "whole numbers (i32)" : "f32",
+                   wanted == LAM_F32 ? "f32" : "whole numbers (i32)");
+        return 0;
+    }
+    return 1;
+}
+
+/* The one input that all of these depend on, if it is one. */
+static int source_of(const lam_graph *g, int in_count, const lam_value *in) {
+    int source = -1;
+    for (int i = 0; i < in_count; i++) {
+        int other = in[i] >= 0 ? g->values[in[i]].source : -1;
+        if (other != -1) source = source == -1 || source == other ? other : SEVERAL_INPUTS;
+    }
+    return source;
+}
+
 lam_value graph_add(lam_graph *g, const lam_op *op, int in_count, const lam_value *in, const void *params, size_t params_size,
                     lam_layout layout) {
     if (g->compiled) return graph_fail(g, LAM_ESTATE, "%s: the graph is compiled and takes no more layers", op->name);
     for (int i = 0; i < in_count; i++)
         if (in[i] != LAM_NONE && !is_value(g, in[i]))
             return graph_fail(g, LAM_EVALUE, "%s: argument %d is not a value of this graph", op->name, i);
+    lam_type type;
+    if (!check_types(g, op, in_count, in, &type)) return LAM_BAD;
     if (!grow(&g->nodes, g->node_count, &g->node_room, sizeof *g->nodes)) return out_of_memory(g);
     lam_node *n = &g->nodes[g->node_count];
     if (!fill_node(g, n, op, in_count, in, params, params_size)) return LAM_BAD;
     g->node_count++;
     lam_shape out;
-    lam_value x = infer(g, n, &out) ? add_value(g, out, LAM_F32, layout) : LAM_BAD;
+    lam_value x = infer(g, n, &out) ? add_value(g, out, type, layout) : LAM_BAD;
     n->out = x;
-    if (x != LAM_BAD) g->values[x].node = g->node_count - 1;
+    if (x == LAM_BAD) return x;
+    g->values[x].node = g->node_count - 1;
+    g->values[x].source = source_of(g, in_count, in);
     return x;
 }

@@ -36,6 +36,7 @@ typedef struct lam_run {
     float *scratch;           /* scratch_floats per thread, thread t's at scratch + t * scratch_floats; then shared_floats */
     size_t scratch_floats;
     float *shared;
+    int position;             /* tokens that the session has seen before this run; 0 without a context */
 } lam_run;
 
 enum {
@@ -44,6 +45,9 @@ enum {
     OP_TAKES_ACTIVATION = 4,/* applies node->activation to what it writes */
     OP_TAKES_ADD = 8,       /* adds run->add before the activation; may be written in place of it */
     OP_TAKES_BATCH_NORM = 16,/* folds node->norm into its weights in finish */
+    OP_ANY_TYPE = 32,         /* moves numbers without looking at them: all inputs and the output are of one type */
+    OP_MAKES_I32 = 64,        /* the output is i32 */
+    OP_CACHE = 128,           /* in a session with a context the output is memory that outlives the run; else as OP_VIEW */
 };
 
 /* A layer. shape and finish may fail; run may not fail, allocate or print. */
@@ -52,9 +56,15 @@ struct lam_op {
     unsigned flags;
     /* Bits of the inputs that pack turns into another form, the last bit for all from 31 on; the other weights are kept as plain f32. */
     unsigned packs;
+    /* Bits of the inputs that are i32; all others are f32. */
+    unsigned integers;
     /* Output shape from input shapes, with LAM_ANY where unknown; called at define time and again with every session's sizes.
      * An input left out has rank -1. On a mismatch writes why into `why` [LAM_TEXT] and returns LAM_EVALUE. */
     lam_status (*shape)(const lam_node *node, const lam_shape *in, lam_shape *out, char *why);
+    /* Corrects *out for the sizes of one run that begins at this position; NULL when the position does not matter. */
+    void (*at)(const lam_node *node, const lam_shape *in, int position, lam_shape *out);
+    /* OP_CACHE: floats to keep for `context` tokens. */
+    size_t (*state)(const lam_node *node, const lam_shape *in, int context);
     /* Floats of node->packed, settled at compile time. NULL: none. */
     size_t (*packed)(const lam_graph *g, lam_node *node);
     /* Writes rows [first, first + rows) of weight input `in` into node->packed. */
@@ -63,6 +73,8 @@ struct lam_op {
     lam_status (*finish)(const lam_graph *g, lam_node *node);
     /* Floats of working memory: per thread, and once for all threads. NULL: none. */
     void (*scratch)(const lam_run *run, size_t *per_thread, size_t *shared);
+    /* Looks at whole numbers that come from the caller before a run: why not, and LAM_EINPUT. NULL: any will do. */
+    lam_status (*check)(const lam_run *run, char *why);
     void (*run)(const lam_run *run);
     double (*flops)(const lam_run *run);   /* NULL: one per output element */
 };
@@ -89,12 +101,15 @@ struct lam_node {
     int waiting;             /* weights that have not arrived wholly */
 };
 
+enum { SEVERAL_INPUTS = -2 };
+
 typedef struct lam_value_info {
     lam_shape shape;
     lam_layout layout;
     lam_type type;
     int node;                /* producer, or -1 */
     int weight, input;       /* index among the graph's, or -1 */
+    int source;              /* the input it depends on, -1: none, SEVERAL_INPUTS */
     lam_value twin;          /* the same numbers in the other layout, once made; else LAM_NONE */
 } lam_value_info;
 

@@ -43,6 +43,7 @@ typedef enum lam_status {
     LAM_EVALUE = -1,  /* an argument or a shape is wrong; the error text says which */
     LAM_ENOMEM = -2,  /* out of memory */
     LAM_ESTATE = -3,  /* called in the wrong order, or weights are missing */
+    LAM_EINPUT = -4,  /* the numbers of an input cannot be used: an id outside its table */
 } lam_status;
 
 typedef enum lam_type {
@@ -66,6 +67,7 @@ LAM_API lam_value lam_weight(lam_graph *g, const char *name, int rank, const int
 LAM_API lam_status lam_output(lam_graph *g, lam_value x);
 LAM_API int lam_rank(const lam_graph *g, lam_value x);
 LAM_API int lam_dim(const lam_graph *g, lam_value x, int axis); /* LAM_ANY when it varies */
+LAM_API lam_type lam_value_type(const lam_graph *g, lam_value x); /* LAM_F32 or LAM_I32 */
 
 /* ---- layers ----------------------------------------------------------------------------------------------------- */
 
@@ -136,6 +138,21 @@ LAM_API lam_value lam_rotary_table(lam_graph *g, lam_value x, int axis, lam_valu
  * (a, b) -> (a cos - b sin, b cos + a sin). RoFormer's embedding. */
 LAM_API lam_value lam_rotary(lam_graph *g, lam_value x, lam_value table, int axis, int first, int interleaved);
 
+/* Rows of a table: ids i32 [...]  table [rows, width] -> [..., width]. lam_session_check refuses ids outside the table; a computed
+ * one gives zeros. torch.nn.Embedding. */
+LAM_API lam_value lam_embedding(lam_graph *g, lam_value ids, lam_value table);
+
+/* Where the largest number of an axis is, the first of equal ones: f32 or i32 [..., s, ...] -> i32 without the axis. torch.argmax. */
+LAM_API lam_value lam_argmax(lam_graph *g, lam_value x, int axis);
+
+/* y[...] = x[..., index[...]]: one row of each matrix.  x [..., t, w]  index i32 [...] -> [..., w]. */
+LAM_API lam_value lam_select(lam_graph *g, lam_value x, lam_value index);
+
+/* What a session remembers. x [b, t, w] -> [b, p + t, w]: behind the p rows of earlier runs those of this one. A row stands for `stride`
+ * tokens, p = position / stride. Without lam_session_context it is x itself. The batch is 1 in a session with a context, and a graph
+ * that has caches has one of stride 1, whose rows count the tokens. */
+LAM_API lam_value lam_cache(lam_graph *g, lam_value x, int stride);
+
 /* CLIP's attention pool. With T = [mean of pixels; pixels] + position [h w + 1, c], optionally layer-normalised (ln_weight, ln_bias [c]
  * or LAM_NONE): y = c_proj(multi-head attention of q_proj(T_0) over k_proj(T), v_proj(T)).
  * x [n, c, h, w]  q, k, v weights [c, c], biases [c]  c_proj weight [out, c], bias [out] -> [n, out].
@@ -158,26 +175,39 @@ LAM_API int         lam_loaded_rows(const lam_graph *g, int weight);
 
 /* ---- session ---------------------------------------------------------------------------------------------------- */
 
-LAM_API lam_session *lam_session_new(lam_graph *g, lam_pool *pool);   /* pool may be NULL. NULL when out of memory */
+/* Many sessions may share a graph, one running at a time if they share a pool. pool may be NULL. NULL when out of memory. */
+LAM_API lam_session *lam_session_new(lam_graph *g, lam_pool *pool);
 LAM_API void         lam_session_free(lam_session *s);
 LAM_API const char  *lam_session_error(const lam_session *s);
+/* Only these outputs, [first, first + count) of the graph's, are wanted: what nothing of them depends on is neither run nor needs a size. */
+LAM_API lam_status   lam_session_select(lam_session *s, int first, int count);
+/* Caches with room for so many tokens: what was seen is kept from run to run, which prepare precedes. 0: nothing is kept. */
+LAM_API lam_status   lam_session_context(lam_session *s, int tokens);
+/* The next run comes after this many tokens; at most as many as have been seen. */
+LAM_API lam_status   lam_session_seek(lam_session *s, int position);
+LAM_API int          lam_session_position(const lam_session *s);      /* tokens seen so far */
 LAM_API lam_status   lam_session_resize(lam_session *s, int input, int rank, const int *dims);
 LAM_API lam_status   lam_session_prepare(lam_session *s);             /* after resize and before run */
 LAM_API void        *lam_session_input(lam_session *s, int input);    /* f32 or i32, PyTorch's order; valid until the next prepare */
+/* Are the numbers in the inputs ones that the layers can use (ids within their tables)? Ask it before a run. */
+LAM_API lam_status   lam_session_check(lam_session *s);
 LAM_API void         lam_session_run(lam_session *s);
 /* Runs layers until `milliseconds` have passed; 1 when the last is done, 0 to be called again (so a caller can stop or breathe). */
 LAM_API int          lam_session_step(lam_session *s, double milliseconds);
 LAM_API int          lam_output_count(const lam_graph *g);
-LAM_API float       *lam_session_output(lam_session *s, int output);  /* valid until the next run or prepare */
+LAM_API lam_type     lam_output_type(const lam_graph *g, int output); /* LAM_F32 or LAM_I32 */
+/* Numbers of an output that was selected, valid until the next run or prepare. Those of an i32 output lie there as int32_t. */
+LAM_API float       *lam_session_output(lam_session *s, int output);
 LAM_API int          lam_session_output_rank(const lam_session *s, int output);
 LAM_API int          lam_session_output_dim(const lam_session *s, int output, int axis);
 LAM_API size_t       lam_session_bytes(const lam_session *s);         /* arena */
+LAM_API size_t       lam_session_state_bytes(const lam_session *s);   /* caches */
 
 /* ---- profile: figures of the last run, per layer after fusion ---------------------------------------------------- */
 
-LAM_API int         lam_layer_count(const lam_graph *g);
-LAM_API const char *lam_layer_name(const lam_graph *g, int layer);    /* "conv2d+batch_norm+relu" */
-LAM_API const char *lam_layer_path(const lam_graph *g, int layer);    /* "layer1.0.conv1" */
+LAM_API int         lam_layer_count(const lam_session *s);
+LAM_API const char *lam_layer_name(const lam_session *s, int layer);    /* "conv2d+batch_norm+relu" */
+LAM_API const char *lam_layer_path(const lam_session *s, int layer);    /* "layer1.0.conv1" */
 LAM_API int         lam_layer_rank(const lam_session *s, int layer);  /* of its output */
 LAM_API int         lam_layer_dim(const lam_session *s, int layer, int axis);
 LAM_API void        lam_session_profile(lam_session *s, int on);      /* take times from now on */

@@ -1,12 +1,12 @@
 /* Figures of the last run, layer by layer. */
 #include "session.h"
 
-int lam_layer_count(const lam_graph *g) { return g->layer_count; }
-const char *lam_layer_name(const lam_graph *g, int layer) { return g->nodes[g->layers[layer]].label; }
-const char *lam_layer_path(const lam_graph *g, int layer) { return g->nodes[g->layers[layer]].path; }
+int lam_layer_count(const lam_session *s) { return s->layer_count; }
+const char *lam_layer_name(const lam_session *s, int layer) { return session_node(s, layer)->label; }
+const char *lam_layer_path(const lam_session *s, int layer) { return session_node(s, layer)->path; }
 
 static const lam_shape *output_shape(const lam_session *s, int layer) {
-    return &s->tensors[s->g->nodes[s->g->layers[layer]].out].shape;
+    return &s->tensors[session_node(s, layer)->out].shape;
 }
 
 int lam_layer_rank(const lam_session *s, int layer) { return output_shape(s, layer)->rank; }
@@ -16,7 +16,7 @@ double lam_layer_milliseconds(const lam_session *s, int layer) { return s->milli
 
 double lam_layer_flops(const lam_session *s, int layer) {
     lam_run run = session_bind(s, layer);
-    if (run.node->op->flags & OP_VIEW) return 0;
+    if (session_views(s, run.node)) return 0;
     double elements = (double)shape_elements(&run.out.shape);
     double own = run.node->op->flops ? run.node->op->flops(&run) : elements;
     return own + elements * ((run.node->add >= 0) + (run.node->activation != LAM_IDENTITY));
@@ -25,7 +25,7 @@ double lam_layer_flops(const lam_session *s, int layer) {
 double lam_layer_bytes(const lam_session *s, int layer) {
     lam_run run = session_bind(s, layer);
     const lam_node *n = run.node;
-    if (n->op->flags & OP_VIEW) return 0;
+    if (session_views(s, n)) return 0;
     size_t floats = shape_elements(&run.out.shape) + n->packed_floats;
     if (run.add.data) floats += shape_elements(&run.add.shape);
     for (int i = 0; i < n->in_count; i++)

@@ -86,6 +86,7 @@ export class Engine {
   #crew = null;
   #u8 = new Uint8Array(0);
   #f32 = new Float32Array(0);
+  #i32 = new Int32Array(0);
 
   /**
    * @param {WebAssembly.Module} module
@@ -139,6 +140,12 @@ export class Engine {
   f32() {
     if (this.#f32.buffer !== this.memory.buffer) this.#f32 = new Float32Array(this.memory.buffer);
     return this.#f32;
+  }
+
+  /** The same as whole numbers. */
+  i32() {
+    if (this.#i32.buffer !== this.memory.buffer) this.#i32 = new Int32Array(this.memory.buffer);
+    return this.#i32;
   }
 
   /**

@@ -6,14 +6,26 @@ import { LamellaError } from '../js/errors.js';
 
 /** @typedef {import('./engine.js').Engine} Engine */
 /** @typedef {import('../js/trace.js').CallArgument} CallArgument */
-/** @typedef {{ data: Float32Array, shape: number[] }} Numbers */
+/** @typedef {{ data: Float32Array | Int32Array, shape: number[] }} Numbers Int32Array where the graph's value is i32. */
+/** @typedef {[number, number]} Range The first and how many. */
 /** @typedef {{ path: string, name: string, shape: number[], milliseconds: number, flops: number, bytes: number, gflops: number }} LayerProfile */
-/** @typedef {{ outputs: Numbers[], layers: LayerProfile[] | null, bytes: MemoryUse }} Answer */
+/** @typedef {{ outputs: Numbers[], layers: LayerProfile[] | null, bytes: MemoryUse, position: number }} Answer */
 /**
  * Bytes held by a model.
  * @typedef {object} MemoryUse
  * @property {number} weights Packed weights.
  * @property {number} activations Everything between input and output; settled by the largest input so far.
+ * @property {number} caches What sessions remember.
+ */
+/**
+ * A lam_session and what the graph's inputs and outputs are to it.
+ * @typedef {object} OpenSession
+ * @property {number} pointer
+ * @property {Range} inputs Of the graph's.
+ * @property {Range} outputs Of the graph's.
+ * @property {number} context Tokens that it has room for, 0 when it keeps nothing.
+ * @property {string | null} prepared Sizes it was last prepared for.
+ * @property {boolean} closed
  */
 /**
  * @typedef {object} Compiled
@@ -22,7 +34,9 @@ import { LamellaError } from '../js/errors.js';
  */
 
 /** The engine's lam_status and what a user reads in `error.code`. @type {Record<number, string>} */
-const CODES = { [-1]: 'shape', [-2]: 'memory', [-3]: 'state' };
+const CODES = { [-1]: 'shape', [-2]: 'memory', [-3]: 'state', [-4]: 'argument' };
+/** lam_type of whole numbers. */
+export const I32 = 5;
 /** Milliseconds between two looks at an AbortSignal. */
 const SLICE = 8;
 
@@ -33,14 +47,15 @@ export class Runner {
     /** What has been defined, to be replayed elsewhere. @type {[string, readonly CallArgument[]][]} */
     this.calls = [];
     this.graph = engine.exports.lam_graph_new();
-    this.session = 0;
-    this.inputs = 0;
+    /** @type {Map<number, OpenSession>} */
+    this.sessions = new Map();
+    this.nextSession = 0;
+    /** lam_type of each input. @type {number[]} */
+    this.inputs = [];
     /** Where arrays and strings are put for the engine to read. */
     this.area = { at: 0, bytes: 0 };
     /** Where chunks of weights are put. */
     this.staging = { at: 0, bytes: 0 };
-    /** Sizes the session was last prepared for. @type {string | null} */
-    this.prepared = null;
     if (!this.graph) throw new LamellaError('memory', 'out of memory: no room for a graph');
   }
 
@@ -54,7 +69,7 @@ export class Runner {
    */
   define(name, args) {
     this.calls.push([name, args]);
-    if (name === 'input') this.inputs++;
+    if (name === 'input') this.inputs.push(/** @type {number} */ (args[0]));
     return this.engine.exports[`lam_${name}`](this.graph, ...this.marshal(args));
   }
 
@@ -156,95 +171,160 @@ export class Runner {
   /** All weights are there: frees what only loading needed. */
   async loaded() {
     this.release(this.staging);
-    this.session = this.engine.exports.lam_session_new(this.graph, this.engine.pool);
-    if (!this.session) throw new LamellaError('memory', 'out of memory: no room for a session');
     return this.bytes;
   }
 
   /** @returns {MemoryUse} */
   get bytes() {
     const { exports } = this.engine;
-    return {
-      weights: exports.lam_packed_bytes(this.graph) >>> 0,
-      activations: this.session ? exports.lam_session_bytes(this.session) >>> 0 : 0,
-    };
+    const sum = (/** @type {(pointer: number) => number} */ bytes) => [...this.sessions.values()].reduce((total, { pointer }) => total + (bytes(pointer) >>> 0), 0);
+    return { weights: exports.lam_packed_bytes(this.graph) >>> 0, activations: sum(exports.lam_session_bytes), caches: sum(exports.lam_session_state_bytes) };
   }
 
   // ---- run --------------------------------------------------------------------------------------------------------
 
   /**
+   * @param {{ inputs: Range, outputs: Range, context?: number }} session Which inputs it takes and which outputs it makes; with a context
+   *   of so many tokens it remembers.
+   * @returns {Promise<number>} Its number.
+   */
+  async open({ inputs, outputs, context = 0 }) {
+    const { exports } = this.engine;
+    const pointer = exports.lam_session_new(this.graph, this.engine.pool) >>> 0;
+    if (!pointer) throw new LamellaError('memory', 'out of memory: no room for a session');
+    const status = exports.lam_session_select(pointer, ...outputs) || (context && exports.lam_session_context(pointer, context));
+    if (status) {
+      const error = this.sessionError(pointer, status);
+      exports.lam_session_free(pointer);
+      throw error;
+    }
+    this.sessions.set(this.nextSession, { pointer, inputs, outputs, context, prepared: null, closed: false });
+    return this.nextSession++;
+  }
+
+  /** @param {number} id */
+  async close(id) {
+    this.free(id);
+    return this.bytes;
+  }
+
+  /** @param {number} id */
+  free(id) {
+    const session = this.sessions.get(id);
+    if (!session) return;
+    session.closed = true;
+    this.engine.exports.lam_session_free(session.pointer);
+    this.sessions.delete(id);
+  }
+
+  /**
+   * @param {number} id
+   * @param {number} position Tokens that the next run comes after.
+   */
+  async seek(id, position) {
+    const { pointer } = this.opened(id);
+    const status = this.engine.exports.lam_session_seek(pointer, position);
+    if (status) throw this.sessionError(pointer, status);
+  }
+
+  /** @param {number} id @returns {OpenSession} */
+  opened(id) {
+    const session = this.sessions.get(id);
+    if (session) return session;
+    throw new LamellaError('disposed', 'the session was disposed');
+  }
+
+  /** @param {number} pointer @param {number} status @returns {LamellaError} */
+  sessionError(pointer, status) {
+    return new LamellaError(CODES[status] ?? 'state', this.engine.string(this.engine.exports.lam_session_error(pointer)));
+  }
+
+  /**
+   * @param {number} id The session's.
    * @param {Numbers[]} inputs
    * @param {{ signal?: AbortSignal | null, profile?: boolean }} [options] With a signal the run stops to look at it every few milliseconds.
    * @returns {Promise<Answer>}
    */
-  async forward(inputs, { signal = null, profile = false } = {}) {
+  async forward(id, inputs, { signal = null, profile = false } = {}) {
     const { exports } = this.engine;
-    this.prepare(inputs.map((input) => input.shape));
+    const session = this.opened(id);
+    const { pointer } = session;
+    this.prepare(session, inputs.map((input) => input.shape));
     inputs.forEach(({ data }, i) => {
-      this.engine.f32().set(data, (exports.lam_session_input(this.session, i) >>> 0) / 4);
+      const input = session.inputs[0] + i;
+      const words = this.inputs[input] === I32 ? this.engine.i32() : this.engine.f32();
+      words.set(data, (exports.lam_session_input(pointer, input) >>> 0) / 4);
     });
-    exports.lam_session_profile(this.session, Number(profile));
-    if (signal) await this.runInSlices(signal);
-    else exports.lam_session_run(this.session);
-    const outputs = Array.from({ length: exports.lam_output_count(this.graph) }, (_, i) => this.output(i));
-    return { outputs, layers: profile ? this.layers() : null, bytes: this.bytes };
+    const status = exports.lam_session_check(pointer);
+    if (status) throw this.sessionError(pointer, status);
+    exports.lam_session_profile(pointer, Number(profile));
+    if (signal) await this.runInSlices(session, signal);
+    else exports.lam_session_run(pointer);
+    const [first, count] = session.outputs;
+    const outputs = Array.from({ length: count }, (_, i) => this.output(pointer, first + i));
+    return { outputs, layers: profile ? this.layers(pointer) : null, bytes: this.bytes, position: exports.lam_session_position(pointer) };
   }
 
   /**
    * Plans for inputs of these sizes, unless that is done.
+   * @param {OpenSession} session
    * @param {number[][]} shapes
    */
-  prepare(shapes) {
-    const key = JSON.stringify(shapes);
-    if (key === this.prepared) return;
+  prepare(session, shapes) {
     const { exports } = this.engine;
-    this.prepared = null;
-    const statuses = shapes.map((shape, i) => exports.lam_session_resize(this.session, i, ...this.marshal([shape.length, shape])));
-    const status = statuses.find((s) => s !== 0) ?? exports.lam_session_prepare(this.session);
-    if (status !== 0) throw new LamellaError(CODES[status] ?? 'state', this.engine.string(exports.lam_session_error(this.session)));
-    this.prepared = key;
+    const key = JSON.stringify(shapes);
+    const known = key === session.prepared;
+    if (known && !session.context) return;
+    session.prepared = null;
+    const [first] = session.inputs;
+    const statuses = known ? [] : shapes.map((shape, i) => exports.lam_session_resize(session.pointer, first + i, ...this.marshal([shape.length, shape])));
+    const status = statuses.find((s) => s !== 0) ?? exports.lam_session_prepare(session.pointer);
+    if (status !== 0) throw this.sessionError(session.pointer, status);
+    session.prepared = key;
   }
 
-  /** @param {AbortSignal} signal */
-  async runInSlices(signal) {
+  /** @param {OpenSession} session @param {AbortSignal} signal */
+  async runInSlices(session, signal) {
     try {
       for (;;) {
         signal.throwIfAborted();
-        if (this.engine.exports.lam_session_step(this.session, SLICE)) return;
+        if (this.engine.exports.lam_session_step(session.pointer, SLICE)) return;
         await breathe();
-        if (!this.session) throw new LamellaError('disposed', 'the model was disposed during forward');
+        if (session.closed) throw new LamellaError('disposed', 'the model or its session was disposed during forward');
       }
     } catch (error) {
-      this.prepared = null;   // a prepare makes the next run begin at the first layer
+      session.prepared = null;   // a prepare makes the next run begin at the first layer
       throw error;
     }
   }
 
   /**
-   * @param {number} index
+   * @param {number} pointer The session's.
+   * @param {number} index Among the graph's outputs.
    * @returns {Numbers}
    */
-  output(index) {
+  output(pointer, index) {
     const { exports } = this.engine;
-    const rank = exports.lam_session_output_rank(this.session, index);
-    const shape = Array.from({ length: rank }, (_, axis) => exports.lam_session_output_dim(this.session, index, axis));
+    const rank = exports.lam_session_output_rank(pointer, index);
+    const shape = Array.from({ length: rank }, (_, axis) => exports.lam_session_output_dim(pointer, index, axis));
     const size = shape.reduce((product, n) => product * n, 1);
-    const start = (exports.lam_session_output(this.session, index) >>> 0) / 4;
-    return { data: this.engine.f32().slice(start, start + size), shape };
+    const start = (exports.lam_session_output(pointer, index) >>> 0) / 4;
+    const words = exports.lam_output_type(this.graph, index) === I32 ? this.engine.i32() : this.engine.f32();
+    return { data: words.slice(start, start + size), shape };
   }
 
-  /** @returns {LayerProfile[]} */
-  layers() {
+  /** @param {number} pointer The session's. @returns {LayerProfile[]} */
+  layers(pointer) {
     const { exports } = this.engine;
-    return Array.from({ length: exports.lam_layer_count(this.graph) }, (_, i) => {
-      const milliseconds = exports.lam_layer_milliseconds(this.session, i);
-      const flops = exports.lam_layer_flops(this.session, i);
+    return Array.from({ length: exports.lam_layer_count(pointer) }, (_, i) => {
+      const milliseconds = exports.lam_layer_milliseconds(pointer, i);
+      const flops = exports.lam_layer_flops(pointer, i);
       return {
-        path: this.engine.string(exports.lam_layer_path(this.graph, i)),
-        name: this.engine.string(exports.lam_layer_name(this.graph, i)),
-        shape: Array.from({ length: exports.lam_layer_rank(this.session, i) }, (_unused, axis) => exports.lam_layer_dim(this.session, i, axis)),
+        path: this.engine.string(exports.lam_layer_path(pointer, i)),
+        name: this.engine.string(exports.lam_layer_name(pointer, i)),
+        shape: Array.from({ length: exports.lam_layer_rank(pointer, i) }, (_unused, axis) => exports.lam_layer_dim(pointer, i, axis)),
         milliseconds, flops,
-        bytes: exports.lam_layer_bytes(this.session, i),
+        bytes: exports.lam_layer_bytes(pointer, i),
         gflops: milliseconds > 0 ? flops / milliseconds / 1e6 : 0,
       };
     });
@@ -255,9 +335,9 @@ export class Runner {
     const { exports } = this.engine;
     this.release(this.area);
     this.release(this.staging);
-    if (this.session) exports.lam_session_free(this.session);
+    for (const id of [...this.sessions.keys()]) this.free(id);
     if (this.graph) exports.lam_graph_free(this.graph);
-    this.session = this.graph = 0;
+    this.graph = 0;
   }
 }
 

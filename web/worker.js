@@ -40,11 +40,11 @@ export function serve(port) {
       runner = new Runner(engine);
       return { build: engine.build, threads: engine.threads };
     },
-    async forward(inputs, { abortable, profile }, id) {
+    async forward(session, inputs, { abortable, profile }, id) {
       const controller = abortable ? new AbortController() : null;
       if (controller) running.set(id, controller);
       try {
-        return await /** @type {Runner} */ (runner).forward(inputs, { signal: controller?.signal, profile });
+        return await /** @type {Runner} */ (runner).forward(session, inputs, { signal: controller?.signal, profile });
       } finally {
         running.delete(id);
       }
@@ -98,7 +98,7 @@ export class RemoteRunner {
     /** Why there is no worker any more. @type {unknown} */
     this.gone = null;
     /** @type {MemoryUse} */
-    this.bytes = { weights: 0, activations: 0 };
+    this.bytes = { weights: 0, activations: 0, caches: 0 };
     worker.listen((reply) => this.settle(reply), (error) => this.fail(error));
   }
 
@@ -173,14 +173,30 @@ export class RemoteRunner {
     return this.bytes;
   }
 
+  /** @param {{ inputs: import('./runner.js').Range, outputs: import('./runner.js').Range, context?: number }} session @returns {Promise<number>} */
+  open(session) {
+    return this.request('open', [session]);
+  }
+
+  /** @param {number} id */
+  async close(id) {
+    this.bytes = await this.request('close', [id]);
+  }
+
+  /** @param {number} id @param {number} position */
+  seek(id, position) {
+    return this.request('seek', [id, position]);
+  }
+
   /**
+   * @param {number} session
    * @param {Numbers[]} inputs
    * @param {{ signal?: AbortSignal | null, profile?: boolean }} [options]
    * @returns {Promise<Answer>}
    */
-  async forward(inputs, { signal = null, profile = false } = {}) {
+  async forward(session, inputs, { signal = null, profile = false } = {}) {
     try {
-      const answer = await this.request('forward', [inputs, { abortable: signal !== null, profile }], { signal });
+      const answer = await this.request('forward', [session, inputs, { abortable: signal !== null, profile }], { signal });
       this.bytes = answer.bytes;
       return answer;
     } catch (error) {

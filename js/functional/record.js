@@ -10,7 +10,7 @@ import { currentTrace } from '../trace.js';
  * Records a layer.
  * @param {string} name
  * @param {(number | readonly number[])[]} args
- * @param {'f32' | 'bool'} [dtype]
+ * @param {'f32' | 'bool' | 'i32'} [dtype]
  * @returns {SymbolicTensor}
  */
 export function record(name, args, dtype = 'f32') {

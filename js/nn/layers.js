@@ -151,6 +151,32 @@ export class Linear extends Module {
   }
 }
 
+/** Rows of a table by number, ids [...] -> [..., embeddingDim]. Weights: `weight` [numEmbeddings, embeddingDim]. */
+export class Embedding extends Module {
+  /**
+   * @param {number} numEmbeddings
+   * @param {number} embeddingDim
+   * @param {{ paddingIdx?: number | null } | number | null} [paddingIdx] Accepted; it matters to training only.
+   */
+  constructor(numEmbeddings, embeddingDim, paddingIdx) {
+    super();
+    const o = options('Embedding', [paddingIdx], { paddingIdx: /** @type {number | null} */ (null) });
+    this.numEmbeddings = integer('Embedding: numEmbeddings', numEmbeddings, 1);
+    this.embeddingDim = integer('Embedding: embeddingDim', embeddingDim, 1);
+    this.paddingIdx = o.paddingIdx === null ? null : integer('Embedding: paddingIdx', o.paddingIdx, -numEmbeddings, numEmbeddings - 1);
+    this.weight = new Parameter([numEmbeddings, embeddingDim]);
+  }
+
+  /** @param {Operand} ids Whole numbers [...]: an input declared as `{ shape, dtype: 'i32' }`. */
+  forward(ids) {
+    return F.embedding(ids, this.weight);
+  }
+
+  extraRepr() {
+    return `${this.numEmbeddings}, ${this.embeddingDim}${this.paddingIdx === null ? '' : `, paddingIdx=${this.paddingIdx}`}`;
+  }
+}
+
 /** Normalises over the last axes: y = (x - mean) / sqrt(variance + eps) * weight + bias. Weights: `weight`, `bias` of the normalized shape. */
 export class LayerNorm extends Module {
   /**

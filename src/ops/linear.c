@@ -1,4 +1,4 @@
-/* y = x W^T + b, any leading dimensions. */
+/* y = x W^T + b or y = x W, any leading dimensions. */
 #include "../kernels/gemm.h"
 #include "../memory.h"
 #include "../text.h"
@@ -6,24 +6,30 @@
 
 enum { X, WEIGHT, BIAS };
 
-typedef struct linear_params { int first, rows; } linear_params;
+typedef struct linear_params {
+    int first, rows;   /* the outputs that are wanted, of those the weight has */
+    int matrix;        /* the weight is [in, out], not [out, in] */
+} linear_params;
+
+static int inputs(const linear_params *p, const lam_shape *w) { return w->dims[p->matrix ? 0 : 1]; }
+static int outputs(const linear_params *p, const lam_shape *w) { return w->dims[p->matrix ? 1 : 0]; }
 
 static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *out, char *why) {
     const linear_params *p = node->params;
     const lam_shape *x = &in[X], *w = &in[WEIGHT], *b = &in[BIAS];
     if (w->rank != 2) return text_format(why, LAM_TEXT, "weight %v should be [out, in]", w), LAM_EVALUE;
-    if (x->rank < 1 || !dim_agrees(x->dims[x->rank - 1], w->dims[1]))
-        return text_format(why, LAM_TEXT, "weight %v needs inputs of width %d, got %v", w, w->dims[1], x), LAM_EVALUE;
-    if (b->rank >= 0 && (b->rank != 1 || b->dims[0] != w->dims[0]))
-        return text_format(why, LAM_TEXT, "weight %v needs a bias of %d, got %v", w, w->dims[0], b), LAM_EVALUE;
-    if (p->first < 0 || p->rows < 0 || p->rows > w->dims[0] - p->first)
+    if (x->rank < 1 || !dim_agrees(x->dims[x->rank - 1], inputs(p, w)))
+        return text_format(why, LAM_TEXT, "weight %v needs inputs of width %d, got %v", w, inputs(p, w), x), LAM_EVALUE;
+    if (b->rank >= 0 && (b->rank != 1 || b->dims[0] != outputs(p, w)))
+        return text_format(why, LAM_TEXT, "weight %v needs a bias of %d, got %v", w, outputs(p, w), b), LAM_EVALUE;
+    if (p->first < 0 || p->rows < 0 || p->rows > outputs(p, w) - p->first)
         return text_format(why, LAM_TEXT, "rows %d to %d of weight %v", p->first, p->first + p->rows, w), LAM_EVALUE;
     *out = *x;
     out->dims[x->rank - 1] = p->rows;
     return LAM_OK;
 }
 
-static size_t width(const lam_graph *g, const lam_node *node) { return (size_t)graph_shape(g, node->in[WEIGHT])->dims[1]; }
+static size_t width(const lam_graph *g, const lam_node *node) { return (size_t)inputs(node->params, graph_shape(g, node->in[WEIGHT])); }
 
 static size_t packed(const lam_graph *g, lam_node *node) {
     const linear_params *p = node->params;
@@ -34,6 +40,11 @@ static size_t packed(const lam_graph *g, lam_node *node) {
 static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
     (void)in;
     const linear_params *p = node->params;
+    if (p->matrix) {
+        size_t n = (size_t)p->rows;
+        gemm_pack_f32(node->packed, width(g, node), (size_t)first, (size_t)rows, 0, n, data, n, 1);
+        return;
+    }
     int from = first > p->first ? first : p->first;
     int to = first + rows < p->first + p->rows ? first + rows : p->first + p->rows;
     if (from >= to) return;
@@ -69,14 +80,14 @@ static void multiply(void *argument, int index, int thread) {
 
 static void run(const lam_run *r) {
     const linear_params *p = r->node->params;
-    job j = { .run = r, .k = (size_t)r->in[WEIGHT].shape.dims[1] };
+    job j = { .run = r, .k = (size_t)inputs(p, &r->in[WEIGHT].shape) };
     size_t n = (size_t)p->rows, m = shape_elements(&r->out.shape) / n;
     j.grid = tile_grid_of(m, n, m + GEMM_MR, lam_pool_threads(r->pool));
     pool_for(r->pool, tile_count(&j.grid), multiply, &j);
 }
 
 static double flops(const lam_run *r) {
-    return 2.0 * (double)shape_elements(&r->out.shape) * r->in[WEIGHT].shape.dims[1];
+    return 2.0 * (double)shape_elements(&r->out.shape) * inputs(r->node->params, &r->in[WEIGHT].shape);
 }
 
 const lam_op op_linear = {
@@ -88,5 +99,11 @@ lam_value lam_linear(lam_graph *g, lam_value x, lam_value w, lam_value bias, int
     const lam_value in[] = { graph_in_layout(g, x, LAYOUT_PLAIN), w, bias };
     if (!graph_is_weight(g, w) || !graph_is_weight(g, bias))
         return graph_fail(g, LAM_EVALUE, "linear: weight and bias must be weights, not computed values; matmul takes those");
-    return graph_add(g, &op_linear, 3, in, &(linear_params){ first, rows }, sizeof(linear_params), LAYOUT_PLAIN);
+    return graph_add(g, &op_linear, 3, in, &(linear_params){ .first = first, .rows = rows }, sizeof(linear_params), LAYOUT_PLAIN);
+}
+
+lam_value linear_matrix(lam_graph *g, lam_value x, lam_value matrix) {
+    const lam_value in[] = { graph_in_layout(g, x, LAYOUT_PLAIN), matrix, LAM_NONE };
+    linear_params p = { .rows = graph_shape(g, matrix)->dims[1], .matrix = 1 };
+    return graph_add(g, &op_linear, 3, in, &p, sizeof p, LAYOUT_PLAIN);
 }

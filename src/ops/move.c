@@ -64,7 +64,7 @@ static void permute_run(const lam_run *r) {
     copy_strided(r->pool, r->out.data, r->in[0].data, &r->out.shape, turned);
 }
 
-static const lam_op op_permute = { .name = "permute", .shape = permute_shape, .run = permute_run };
+static const lam_op op_permute = { .name = "permute", .flags = OP_ANY_TYPE, .shape = permute_shape, .run = permute_run };
 
 lam_value lam_permute(lam_graph *g, lam_value x, const int *order) {
     x = graph_in_layout(g, x, LAYOUT_PLAIN);
@@ -104,7 +104,7 @@ static void narrow_run(const lam_run *r) {
     copy_strided(r->pool, r->out.data, r->in[0].data + (size_t)start * strides[axis], &sizes, strides);
 }
 
-static const lam_op op_narrow = { .name = "narrow", .shape = narrow_shape, .run = narrow_run };
+static const lam_op op_narrow = { .name = "narrow", .flags = OP_ANY_TYPE, .shape = narrow_shape, .run = narrow_run };
 
 lam_value lam_narrow(lam_graph *g, lam_value x, int axis, int start, int length) {
     narrow_params p = { axis, start, length, graph_layout(g, x) };
@@ -146,7 +146,7 @@ static void cat_run(const lam_run *r) {
     }
 }
 
-static const lam_op op_cat = { .name = "cat", .shape = cat_shape, .run = cat_run };
+static const lam_op op_cat = { .name = "cat", .flags = OP_ANY_TYPE, .shape = cat_shape, .run = cat_run };
 
 enum { CAT_MOST = 256 };
 

@@ -8,6 +8,13 @@ lam_norm batch_norm_of(const lam_node *node);             /* of an op_batch_norm
 lam_activation activation_of(const lam_node *node);       /* of an op_activation node */
 int arithmetic_is(const lam_node *node, lam_binary op);   /* is it this arithmetic */
 
+/* -- for session.c -- */
+int cache_stride(const lam_node *node);                   /* of an op_cache node: tokens per row */
+
+/* -- linear.c -- */
+/* x [..., in] by a weight [in, out], packed like any linear layer's. */
+lam_value linear_matrix(lam_graph *g, lam_value x, lam_value matrix);
+
 /* -- batch_norm.c -- */
 /* A fused batch norm as scale [n] followed by shift [n]; the caller frees it. NULL when out of memory. */
 float *norm_scale_shift(const lam_graph *g, const lam_norm *norm, int n);

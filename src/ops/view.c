@@ -101,7 +101,7 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
     return LAM_OK;
 }
 
-static const lam_op op_view = { .name = "reshape", .flags = OP_VIEW, .shape = shape };
+static const lam_op op_view = { .name = "reshape", .flags = OP_VIEW | OP_ANY_TYPE, .shape = shape };
 
 static lam_value add(lam_graph *g, lam_value x, const view_params *p) {
     x = graph_in_layout(g, x, LAYOUT_PLAIN);

@@ -127,7 +127,7 @@ describe('a module of one\'s own', () => {
     await assert.rejects(compile(new nn.ReLU()), { code: 'argument', message: /compile: inputs: expected an array .*no `inputs` of its own.*got undefined/ });
     await assert.rejects(compile(new nn.ReLU(), { inputs: [7] }), { code: 'argument', message: /compile: inputs\[0\]: expected a shape/ });
     await assert.rejects(compile(new nn.ReLU(), { inputs: [[-1]] }), { code: 'argument', message: /inputs\[0\]\[0\]: expected an integer of at least 0, got -1/ });
-    await assert.rejects(compile(new nn.ReLU(), { inputs: [{ shape: [1], dtype: 'f16' }] }), { code: 'argument', message: /dtype: expected 'f32' or 'bool', got "f16"/ });
+    await assert.rejects(compile(new nn.ReLU(), { inputs: [{ shape: [1], dtype: 'f16' }] }), { code: 'argument', message: /dtype: expected 'f32', 'i32' or 'bool', got "f16"/ });
   });
 
   it('refuses options it does not know', async () => {

@@ -31,7 +31,9 @@ function make({ class: path, args, options }) {
 /** @param {any} weights @param {string} key */
 async function numbers(weights, key) {
   const stored = await weights.tensor(key);
-  return { tensor: new Tensor(stored.toFloat32(), stored.shape), bool: stored.dtype === 'BOOL' };
+  const dtype = stored.dtype === 'BOOL' ? 'bool' : stored.dtype === 'I32' || stored.dtype === 'I64' ? 'i32' : 'f32';
+  const data = stored.toFloat32();
+  return { tensor: new Tensor(dtype === 'i32' ? Int32Array.from(data) : data, stored.shape), dtype };
 }
 
 /**
@@ -66,7 +68,7 @@ export async function runCase(weights, test, i, locate, engine) {
   const count = weights.names.filter((/** @type {string} */ name) => name.startsWith(`${i}.input.`)).length / runs;
   const load = (/** @type {number} */ r) => Promise.all(Array.from({ length: count }, (_, j) => numbers(weights, `${i}.input.${j}${suffix(r)}`)));
   const first = await load(0);
-  const shapes = test.inputs ?? first.map(({ tensor, bool }) => ({ shape: [...tensor.shape], dtype: bool ? 'bool' : 'f32' }));
+  const shapes = test.inputs ?? first.map(({ tensor, dtype }) => ({ shape: [...tensor.shape], dtype }));
   if (!test.inputs && test.runs) for (const { shape } of shapes) shape[0] = null;
   const source = test.checkpoint ? { weights: locate(test.checkpoint), prefix: test.prefix } : { weights, prefix: `${i}.weights.` };
   const model = await compile(make(test), { ...source, inputs: shapes, ...engine });

@@ -236,10 +236,10 @@ describe('memory and dispose', () => {
     const small = model.memory.activations;
     await model.forward(new Tensor(new Float32Array(10000), [100, 100]));
     assert.ok(model.memory.activations > small && small > 0);
-    assert.equal(model.memory.total, model.memory.weights + model.memory.activations);
+    assert.equal(model.memory.total, model.memory.weights + model.memory.activations + model.memory.caches);
     assert.deepEqual(model.inputs, [[null, 100]]);
     model.dispose();
-    assert.deepEqual(model.memory, { weights: 0, activations: 0, total: 0 });
+    assert.deepEqual(model.memory, { weights: 0, activations: 0, caches: 0, total: 0 });
   });
 
   it('frees everything and refuses further calls', async () => {

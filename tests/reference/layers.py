@@ -124,8 +124,17 @@ def multihead_attention():
     f.write()
 
 
+def embedding():
+    f = Fixture('embedding')
+    module = randomise(nn.Embedding(13, 10), 1)
+    ids = [torch.randint(0, 13, (n, t), dtype=torch.int64) for n, t in [(2, 5), (1, 1), (3, 8)]]
+    f.add('ids of two axes', 'nn.Embedding', [13, 10], module, inputs=[{'shape': [None, None], 'dtype': 'i32'}], runs=[(i,) for i in ids])
+    f.add('padding index', 'nn.Embedding', [7, 3, {'paddingIdx': 2}], randomise(nn.Embedding(7, 3, padding_idx=2), 2), torch.tensor([2, 0, 6, 2], dtype=torch.int32))
+    f.write()
+
+
 if __name__ == '__main__':
     torch.manual_seed(20)
     torch.set_num_threads(1)
-    for make in (conv2d, norms, linear, pointwise, pools, sequential, multihead_attention):
+    for make in (conv2d, norms, linear, pointwise, pools, sequential, multihead_attention, embedding):
         make()

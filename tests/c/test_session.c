@@ -1,0 +1,167 @@
+/* Sessions: several on one graph, parts of a graph, what is kept between runs, and whole numbers. */
+#include "check.h"
+#include "lamella.h"
+#include "net.h"
+
+enum { WORDS = 11, WIDTH = 6 };
+
+static float table_at(int word, int i) { return net_value("table", word * WIDTH + i); }
+
+/* ids [1, t] -> the mean of the embeddings of all tokens so far [1, WIDTH], those of every second token [1, s, WIDTH], and of this run's
+ * row where the id is largest [1, WIDTH]. Outputs 0, 1 and 2. */
+static lam_graph *rememberer(void) {
+    lam_graph *g = lam_graph_new();
+    lam_value ids = lam_input(g, LAM_I32, 2, (int[]){ LAM_ANY, LAM_ANY });
+    lam_value x = lam_embedding(g, ids, lam_weight(g, "table", 2, (int[]){ WORDS, WIDTH }));
+    lam_value all = lam_cache(g, x, 1);
+    lam_output(g, lam_mean(g, all, 1, 0));
+    lam_output(g, lam_arithmetic(g, lam_reshape(g, all, 2, (int[]){ -1, WIDTH }), lam_weight(g, "one", 1, (int[]){ 1 }), LAM_MUL));
+    lam_output(g, lam_select(g, x, lam_argmax(g, ids, 1)));
+    CHECK(lam_compile(g) == LAM_OK && net_load(g, 3, 0) == LAM_OK, "%s", lam_graph_error(g));
+    return g;
+}
+
+static lam_status feed(lam_session *s, int count, const int *ids) {
+    lam_session_resize(s, 0, 2, (int[]){ 1, count });
+    lam_status status = lam_session_prepare(s);
+    if (status != LAM_OK) return status;
+    memcpy(lam_session_input(s, 0), ids, (size_t)count * sizeof *ids);
+    status = lam_session_check(s);
+    if (status == LAM_OK) lam_session_run(s);
+    return status;
+}
+
+/* The outputs after the tokens [0, end), of which the last run saw [start, end). */
+static void check_outputs(lam_session *s, const int *ids, int start, int end, float one) {
+    int best = start;
+    for (int t = start; t < end; t++) best = ids[t] > ids[best] ? t : best;
+    for (int i = 0; i < WIDTH; i++) {
+        double sum = 0;
+        for (int t = 0; t < end; t++) {
+            sum += (double)table_at(ids[t], i);
+            float got = lam_session_output(s, 1)[t * WIDTH + i], expected = table_at(ids[t], i) * one;
+            CHECK(got == expected, "token %d of %d, column %d: %g instead of %g", t, end, i, (double)got, (double)expected);
+        }
+        CHECK(fabs(sum / end - (double)lam_session_output(s, 0)[i]) < 1e-6, "mean after %d", end);
+        CHECK(lam_session_output(s, 2)[i] == table_at(ids[best], i), "row of the largest id among %d to %d", start, end);
+    }
+}
+
+static void test_memory(void) {
+    lam_graph *g = rememberer();
+    float one = net_value("one", 0);
+    lam_session *a = lam_session_new(g, NULL), *b = lam_session_new(g, NULL);
+    CHECK(lam_session_context(a, 16) == LAM_OK && lam_session_context(b, 40) == LAM_OK, "%s", lam_session_error(a));
+    int ids[41];
+    for (int i = 0; i < 41; i++) ids[i] = (int)check_size(0, WORDS - 1);
+    static const int steps[] = { 3, 1, 1, 4, 1, 6 };
+    for (int i = 0, at = 0; i < 6; at += steps[i++]) {
+        CHECK(feed(a, steps[i], ids + at) == LAM_OK, "%s", lam_session_error(a));
+        CHECK(lam_session_position(a) == at + steps[i], "position %d", lam_session_position(a));
+        check_outputs(a, ids, at, at + steps[i], one);
+        CHECK(feed(b, 2, ids + 2 * i) == LAM_OK, "%s", lam_session_error(b));      /* in turns: they must not meet */
+        check_outputs(b, ids, 2 * i, 2 * i + 2, one);
+    }
+    CHECK(feed(a, 1, ids) == LAM_EVALUE && strstr(lam_session_error(a), "16 tokens is full: 16 of them are taken and 1 more"), "%s",
+          lam_session_error(a));
+    CHECK(lam_session_seek(a, 17) == LAM_EVALUE && lam_session_seek(a, -1) == LAM_EVALUE, "seek outside");
+    CHECK(lam_session_seek(a, 5) == LAM_OK && feed(a, 7, ids + 5) == LAM_OK, "%s", lam_session_error(a));
+    check_outputs(a, ids, 5, 12, one);
+    CHECK(lam_session_seek(a, 13) == LAM_EVALUE, "what came after a seek is forgotten");
+    CHECK(lam_session_state_bytes(a) == 16 * WIDTH * sizeof(float), "%zu bytes", lam_session_state_bytes(a));
+    lam_session_free(a);
+    lam_session *plain = lam_session_new(g, NULL);
+    for (int n = 1; n < 41; n += 13) {
+        CHECK(feed(plain, n, ids) == LAM_OK && lam_session_position(plain) == 0, "%s", lam_session_error(plain));
+        check_outputs(plain, ids, 0, n, one);
+    }
+    lam_session_free(plain);
+    lam_session_free(b);
+    lam_graph_free(g);
+}
+
+static void test_refusals(void) {
+    lam_graph *g = rememberer();
+    lam_session *s = lam_session_new(g, NULL);
+    CHECK(feed(s, 3, (int[]){ 1, WORDS, 2 }) == LAM_EINPUT && strstr(lam_session_error(s), "id 11 (number 1 of [1, 3]) is outside the table of 11 rows"),
+          "%s", lam_session_error(s));
+    CHECK(feed(s, 1, (int[]){ -1 }) == LAM_EINPUT, "a negative id");
+    CHECK(lam_session_select(s, 2, 2) == LAM_EVALUE && lam_session_select(s, -1, 1) == LAM_EVALUE, "outputs there are not");
+    CHECK(lam_session_context(s, -1) == LAM_EVALUE, "a negative context");
+    lam_session_context(s, 8);
+    lam_session_resize(s, 0, 2, (int[]){ 2, 3 });
+    CHECK(lam_session_prepare(s) == LAM_EVALUE && strstr(lam_session_error(s), "expected batch 1, got [2, 3, 6]"), "%s", lam_session_error(s));
+    lam_session_free(s);
+    lam_graph_free(g);
+
+    g = lam_graph_new();
+    lam_value ids = lam_input(g, LAM_I32, 1, (int[]){ 3 });
+    CHECK(lam_activate(g, ids, LAM_RELU) == LAM_BAD && strstr(lam_graph_error(g), "argument 0 holds whole numbers (i32), expected f32"), "%s",
+          lam_graph_error(g));
+    lam_graph_free(g);
+    g = lam_graph_new();
+    lam_value x = lam_input(g, LAM_F32, 2, (int[]){ 3, 4 });
+    CHECK(lam_embedding(g, x, x) == LAM_BAD && strstr(lam_graph_error(g), "argument 0 holds f32, expected whole numbers"), "%s", lam_graph_error(g));
+    lam_graph_free(g);
+    g = lam_graph_new();
+    lam_output(g, lam_activate(g, lam_input(g, LAM_F32, 1, (int[]){ 3 }), LAM_RELU));
+    lam_compile(g);
+    s = lam_session_new(g, NULL);
+    CHECK(lam_session_context(s, 8) == LAM_EVALUE, "nothing to keep");
+    lam_session_free(s);
+    lam_graph_free(g);
+}
+
+/* Two networks on one graph that share a layer: each runs without the other's input. */
+static void test_parts(void) {
+    lam_graph *g = lam_graph_new();
+    lam_value w = lam_weight(g, "w", 2, (int[]){ 5, 4 }), m = lam_weight(g, "m", 2, (int[]){ 4, 5 }), h = lam_weight(g, "h", 3, (int[]){ 3, 4, 2 });
+    lam_value x = lam_input(g, LAM_F32, 2, (int[]){ LAM_ANY, 4 }), y = lam_input(g, LAM_F32, 3, (int[]){ 3, LAM_ANY, 4 });
+    lam_value first = lam_linear(g, x, w, LAM_NONE, 0, 5);
+    lam_output(g, lam_arithmetic(g, lam_activate(g, lam_arithmetic(g, lam_matmul(g, x, m, 0), first, LAM_ADD), LAM_RELU), first, LAM_SUB));
+    lam_output(g, lam_matmul(g, y, h, 0));
+    lam_output(g, lam_matmul(g, y, w, 1));
+    CHECK(lam_compile(g) == LAM_OK && net_load(g, 1, 1) == LAM_OK, "%s", lam_graph_error(g));
+    lam_session *a = lam_session_new(g, NULL), *b = lam_session_new(g, NULL);
+    CHECK(lam_session_select(a, 0, 1) == LAM_OK && lam_session_select(b, 1, 2) == LAM_OK, "select");
+    CHECK(lam_layer_count(a) == 3 && lam_layer_count(b) == 2, "%d and %d layers", lam_layer_count(a), lam_layer_count(b));
+    lam_session_resize(a, 0, 2, (int[]){ 7, 4 });
+    lam_session_resize(b, 1, 3, (int[]){ 3, 2, 4 });
+    CHECK(lam_session_prepare(a) == LAM_OK && lam_session_prepare(b) == LAM_OK, "%s%s", lam_session_error(a), lam_session_error(b));
+    float *in = lam_session_input(a, 0), *in_b = lam_session_input(b, 1);
+    for (int i = 0; i < 28; i++) in[i] = net_value("x", i);
+    for (int i = 0; i < 24; i++) in_b[i] = net_value("y", i);
+    lam_session_run(a);
+    lam_session_run(b);
+    for (int r = 0; r < 7; r++)
+        for (int c = 0; c < 5; c++) {
+            double linear = 0, product = 0;
+            for (int k = 0; k < 4; k++) {
+                linear += (double)net_value("x", r * 4 + k) * (double)net_value("w", c * 4 + k);
+                product += (double)net_value("x", r * 4 + k) * (double)net_value("m", k * 5 + c);
+            }
+            double expected = fmax(linear + product, 0) - linear;
+            CHECK(fabs(expected - (double)lam_session_output(a, 0)[r * 5 + c]) < 1e-5, "%d, %d", r, c);
+        }
+    for (int i = 0; i < 12; i++) {
+        double expected = 0;
+        for (int k = 0; k < 4; k++) expected += (double)net_value("y", i / 2 * 4 + k) * (double)net_value("h", i / 4 * 8 + k * 2 + i % 2);
+        CHECK(fabs(expected - (double)lam_session_output(b, 1)[i]) < 1e-5, "per matrix, %d", i);
+    }
+    for (int i = 0; i < 30; i++) {
+        double expected = 0;
+        for (int k = 0; k < 4; k++) expected += (double)net_value("y", i / 5 * 4 + k) * (double)net_value("w", i % 5 * 4 + k);
+        CHECK(fabs(expected - (double)lam_session_output(b, 2)[i]) < 1e-5, "by a weight, %d", i);
+    }
+    lam_session_free(a);
+    lam_session_free(b);
+    lam_graph_free(g);
+}
+
+int main(int argc, char **argv) {
+    check_start(argc, argv);
+    test_memory();
+    test_refusals();
+    test_parts();
+    return check_end("session");
+}
