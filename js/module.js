@@ -1,5 +1,6 @@
 import { sizes } from './arguments.js';
 import { LamellaError } from './errors.js';
+import { repr } from './repr.js';
 import { TensorMethods } from './tensor.js';
 import { callModule, lift } from './trace.js';
 
@@ -168,12 +169,13 @@ export class Module extends /** @type {CallableConstructor} */ (/** @type {unkno
     return '';
   }
 
-  /** The tree of modules, as PyTorch prints it. @returns {string} */
+  /**
+   * The tree of modules as PyTorch prints it, with the number of parameters and the shapes of the weights behind each line (js/repr.js).
+   * In browsers, whose console shows a module as the function that it is: `console.log(String(module))`.
+   * @returns {string}
+   */
   toString() {
-    const children = [...this.namedChildren()].map(([name, child]) => `  (${name}): ${String(child).replaceAll('\n', '\n  ')}`);
-    const extra = this.extraRepr();
-    if (!children.length) return `${className(this)}(${extra})`;
-    return [`${className(this)}(${extra}`, ...children, ')'].join('\n');
+    return repr(this);
   }
 
   /** Node's console.log shows the tree rather than a function. @returns {string} */
@@ -201,21 +203,23 @@ const join = (path, name) => (path ? `${path}.${name}` : name);
  * @param {Module} module
  * @returns {Generator<[string, Module | Parameter]>}
  */
-function* members(module) {
-  for (const name of memberOrder(module)) yield* named(name, /** @type {any} */ (module)[name]);
+export function* members(module) {
+  for (const [name, value] of attributes(module)) yield* named(name, value);
 }
 
 /** A module that has an order of its own (Sequential: integer keys would come first) says so under this key. */
 export const order = Symbol('order');
 
 /**
+ * Every attribute in that order.
  * @param {Module} module
- * @returns {readonly string[]}
+ * @returns {[string, unknown][]}
  */
-function memberOrder(module) {
+export function attributes(module) {
   const own = Object.keys(module);
   const first = /** @type {{ [order]?: readonly string[] }} */ (/** @type {unknown} */ (module))[order];
-  return first ? [...first, ...own.filter((name) => !first.includes(name))] : own;
+  const names = first ? [...first, ...own.filter((name) => !first.includes(name))] : own;
+  return names.map((name) => [name, /** @type {any} */ (module)[name]]);
 }
 
 /**

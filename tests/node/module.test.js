@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 import * as models from '../../js/models/index.js';
 import * as nn from '../../js/nn/index.js';
 import { Buffer as LamellaBuffer, Module, Parameter } from '../../js/module.js';
@@ -89,12 +90,52 @@ describe('Module', () => {
     assert.throws(() => new nn.ReLU()(1), { name: 'LamellaError', code: 'state', message: /ReLU.*compile/ });
   });
 
-  it('prints as PyTorch does', () => {
-    assert.equal(String(new Pair()), `Pair(
-  (first): Linear(inFeatures=2, outFeatures=3, bias=true)
-  (list.0): ReLU()
-  (list.1): Linear(inFeatures=3, outFeatures=4, bias=false)
+  it('prints as PyTorch does, with the parameters behind', () => {
+    assert.equal(String(new Pair()), `\
+Pair(                                                      # 22 parameters: scale [1]
+  (first): Linear(inFeatures=2, outFeatures=3, bias=true)  # 9: weight [3, 2], bias [3]
+  (list): ModuleList(                                      # 12
+    (0): ReLU()
+    (1): Linear(inFeatures=3, outFeatures=4, bias=false)   # 12: weight [4, 3]
+  )
 )`);
+    assert.equal(inspect(new Pair()), String(new Pair()));
+    assert.equal(String(new nn.ReLU()), 'ReLU()');
+    assert.equal(String(new nn.BatchNorm1d(1200, { eps: 0.5 })),
+      'BatchNorm1d(1200, eps=0.5)  # 2,400 parameters: weight, bias, running_mean, running_var [1200], num_batches_tracked []');
+  });
+
+  it('prints equal neighbours once, a shared weight counted once', () => {
+    class Tied extends Module {
+      constructor() {
+        super();
+        this.scale = new nn.Parameter([]);
+        this.blocks = Array.from({ length: 4 }, (_, i) => new nn.Linear(3, i < 3 ? 3 : 2));
+        this.blocks[1].weight = this.blocks[0].weight;
+        this.layers = new nn.Sequential([['1', new nn.ReLU()], ['3', new nn.ReLU()], ['4', new nn.ReLU()]]);
+      }
+
+      extraRepr() { return 'tied=true\nblocks=4'; }
+    }
+    assert.equal(String(new Tied()), `\
+Tied(                                                          # 36 parameters: scale []
+  tied=true
+  blocks=4
+  (blocks): ModuleList(                                        # 35
+    (0-2): 3 x Linear(inFeatures=3, outFeatures=3, bias=true)  # 3 x 12: weight [3, 3], bias [3]
+    (3): Linear(inFeatures=3, outFeatures=2, bias=true)        # 8: weight [2, 3], bias [2]
+  )
+  (layers): Sequential(
+    (1): ReLU()
+    (3-4): 2 x ReLU()
+  )
+)`);
+  });
+
+  it('prints no module that contains itself', () => {
+    const pair = new Pair();
+    pair.first.parent = pair;
+    assert.throws(() => String(pair), { name: 'LamellaError', code: 'argument', message: /contains itself/ });
   });
 });
 

@@ -88,8 +88,8 @@ describe('names in checkpoints', () => {
   });
 
   it('print with their sizes', () => {
-    assert.equal(String(new nn.Conv1d(6, 4, 3, { stride: 2, padding: 'valid', groups: 2, bias: false })), 'Conv1d(6, 4, kernelSize=3, stride=2, padding=valid, groups=2, bias=false)');
-    assert.equal(String(new nn.BatchNorm1d(5, { affine: false })), 'BatchNorm1d(5, eps=0.00001, affine=false)');
+    assert.equal(String(new nn.Conv1d(6, 4, 3, { stride: 2, padding: 'valid', groups: 2, bias: false })), 'Conv1d(6, 4, kernelSize=3, stride=2, padding=valid, groups=2, bias=false)  # 36 parameters: weight [4, 3, 3]');
+    assert.equal(String(new nn.BatchNorm1d(5, { affine: false })), 'BatchNorm1d(5, eps=0.00001, affine=false)  # 0 parameters: running_mean, running_var [5], num_batches_tracked []');
     assert.equal(String(new nn.GELU('tanh')), "GELU(approximate='tanh')");
     assert.match(String(new nn.GroupedMLP(3, 2, 4)), /\(0\): EinMix\('b h w i -> b h w o', h=4, i=6, o=6\)/);
   });
