@@ -169,7 +169,8 @@ LAM_API int         lam_weight_rank(const lam_graph *g, int weight);
 LAM_API int         lam_weight_dim(const lam_graph *g, int weight, int axis);
 LAM_API size_t      lam_packed_bytes(const lam_graph *g);   /* of all packed weights, known before the first is loaded */
 /* Converts and packs rows [first, first + rows) of a weight (a row is a slice of dimension 0; rank 0 and 1 count elements).
- * data holds rows * (elements of a row) values of `type`, aligned to that type. Rows may come in any order, each once. */
+ * data holds rows * (elements of a row) values of `type`, aligned to that type; NULL will do for rows without
+ * elements. Rows may come in any order, each once. */
 LAM_API lam_status  lam_load(lam_graph *g, int weight, lam_type type, const void *data, int first, int rows);
 LAM_API int         lam_loaded_rows(const lam_graph *g, int weight);
 

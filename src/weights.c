@@ -113,7 +113,8 @@ lam_status lam_load(lam_graph *g, int weight, lam_type type, const void *data, i
     if (status != LAM_OK || !rows) return status;
     lam_weight_info *w = &g->weights[weight];
     size_t n = (size_t)rows * (size_t)w->row_elements;
-    const float *values = as_f32(g, type, data, n);
+    static const float nothing = 0;
+    const float *values = n ? as_f32(g, type, data, n) : &nothing;
     if (!values) return graph_fail(g, LAM_ENOMEM, "%s: out of memory while loading", w->name), LAM_ENOMEM;
     if (w->plain) memcpy(w->plain + (size_t)first * (size_t)w->row_elements, values, n * sizeof(float));
     each_use(g, w->value, pack_chunk, &(chunk){ values, first, rows });

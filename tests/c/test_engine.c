@@ -175,6 +175,13 @@ static void test_empty(void) {
     CHECK(y && n == 0, "a batch of none has %d numbers", n);
     free(y);
     lam_graph_free(g);
+    g = lam_graph_new();
+    a = lam_input(g, LAM_F32, 3, (int[]){ LAM_ANY, 4, 1 });
+    lam_output(g, lam_arithmetic(g, a, lam_weight(g, "b", 3, (int[]){ 2, 4, 0 }), LAM_ADD));
+    CHECK(lam_compile(g) == LAM_OK, "%s", lam_graph_error(g));
+    CHECK(lam_load(g, 0, LAM_F32, NULL, 0, 1) == LAM_OK && lam_load(g, 0, LAM_F16, NULL, 1, 1) == LAM_OK, "%s", lam_graph_error(g));
+    CHECK(lam_loaded_rows(g, 0) == 2, "rows without elements did not arrive");
+    lam_graph_free(g);
 }
 
 /* What the profile says of a layer whose work is easily counted. */
