@@ -1,0 +1,46 @@
+/** Attention: heads that are shared, masks of every kind, more keys than a tile. */
+import { several } from '../check.js';
+
+/** @import { Draw } from '../check.js' */
+
+/** @type {Draw} */
+export function scaledDotProductAttention(r) {
+  const rank = r.int(0, 3);                       // leading axes, heads last
+  const long = r.chance(0.1);
+  const [d, e, kvHeads, shared] = [r.size(18), r.size(18), r.int(1, 3), rank && r.chance(0.3) ? r.int(2, 3) : 1];
+  const mask = r.pick(['none', 'none', 'added', 'bool']);
+  const maskRank = r.int(2, rank + 2);
+  const ones = Array.from({ length: maskRank - 1 }, () => r.chance(0.3));
+  const options = { isCausal: r.chance(0.3), ...r.chance(0.3) && { scale: r.pick([0.3, 1, 2.5]) }, ...shared > 1 && { enableGqa: true } };
+  return {
+    args: { ...options, mask },
+    runs: several(r, () => {
+      const lead = Array.from({ length: Math.max(rank - 1, 0) }, () => r.int(1, 3));
+      const [t, s] = [r.size(long ? 110 : 13), r.size(long ? 140 : 13)];
+      const full = [...lead, ...rank ? [kvHeads * shared] : [], t];
+      const of = (/** @type {number} */ heads, /** @type {number[]} */ ...rest) => [...lead, ...rank ? [heads] : [], ...rest];
+      const shape = [...full.slice(full.length - ones.length).map((size, i) => (ones[i] ? 1 : size)), s];
+      return [of(kvHeads * shared, t, d), of(kvHeads, s, d), of(kvHeads, s, e), ...mask === 'none' ? [] : [{ shape, dtype: /** @type {const} */ (mask === 'bool' ? 'bool' : 'f32') }]];
+    }),
+    program: (f, [q, k, v, m]) => f.scaledDotProductAttention(q, k, v, { ...options, ...mask !== 'none' && { attnMask: m } }),
+  };
+}
+
+/** @type {Draw} */
+export function attentionPool2d(r) {
+  const [heads, d] = [r.int(1, 4), r.size(9)];
+  const [c, out, h, w] = [heads * d, r.size(20), r.int(1, 5), r.int(1, 5)];
+  const options = { eps: r.pick([1e-5, 0.1]), projectTwice: r.chance() };
+  const ln = r.chance(0.3);
+  const small = (/** @type {number[]} */ ...shape) => ({ shape, values: 'small' });
+  return {
+    args: { heads, ...options, ln },
+    runs: several(r, () => [[r.sizeOrZero(4), c, h, w]]),
+    weights: {
+      position: [h * w + 1, c], qw: small(c, c), qb: small(c), kw: small(c, c), kb: small(c), vw: small(c, c), vb: small(c), cw: small(out, c), cb: small(out),
+      ...ln && { lw: small(c), lb: small(c) },
+    },
+    program: (f, [x], p) => f.attentionPool2d(x, { positionalEmbedding: p.position, qProj: [p.qw, p.qb], kProj: [p.kw, p.kb], vProj: [p.vw, p.vb],
+      cProj: [p.cw, p.cb], ...ln && { ln: [p.lw, p.lb] } }, heads, options),
+  };
+}
