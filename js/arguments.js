@@ -74,6 +74,19 @@ export function boolean(what, value) {
 }
 
 /**
+ * One of several names, as its index.
+ * @param {string} what
+ * @param {readonly string[]} names
+ * @param {unknown} value
+ * @returns {number}
+ */
+export function indexOf(what, names, value) {
+  const index = names.indexOf(/** @type {string} */ (value));
+  if (index < 0) throw badArgument(what, names.map((name) => `'${name}'`).join(' or '), value);
+  return index;
+}
+
+/**
  * One integer for both axes, or [height, width].
  * @param {string} what
  * @param {unknown} value

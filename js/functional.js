@@ -9,6 +9,7 @@
  */
 export * from './functional/arithmetic.js';
 export { attentionPool2d, scaledDotProductAttention } from './functional/attention.js';
+export { experts, route } from './functional/experts.js';
 export { batchNorm, conv1d, conv2d, layerNorm, linear } from './functional/layers.js';
 export * from './functional/lookup.js';
 export * from './functional/pool.js';

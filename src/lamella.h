@@ -50,6 +50,9 @@ typedef enum lam_type {
     LAM_F32, LAM_F16, LAM_BF16, LAM_F64, LAM_I64, LAM_I32, LAM_I16, LAM_I8, LAM_U8, LAM_BOOL, LAM_TYPES
 } lam_type;
 
+typedef enum lam_scoring { LAM_SCORE_SOFTMAX, LAM_SCORE_SIGMOID } lam_scoring;
+typedef enum lam_route_method { LAM_GREEDY, LAM_GROUP_LIMITED_GREEDY, LAM_NOAUX_TC } lam_route_method;
+
 typedef enum lam_binary { LAM_ADD, LAM_SUB, LAM_MUL, LAM_DIV } lam_binary;
 
 /* ---- graph ------------------------------------------------------------------------------------------------------ */
@@ -152,6 +155,21 @@ LAM_API lam_value lam_select(lam_graph *g, lam_value x, lam_value index);
  * tokens, p = position / stride. Without lam_session_context it is x itself. The batch is 1 in a session with a context, and a graph
  * that has caches has one of stride 1, whose rows count the tokens. */
 LAM_API lam_value lam_cache(lam_graph *g, lam_value x, int stride);
+
+/* The gate of a mixture of experts: weights for the top_k experts of each token, 0 for the others.  logits [..., experts] -> the same.
+ * Scores s are the softmax over the experts or the sigmoid of each logit; the choice is made by
+ *     LAM_GREEDY                s
+ *     LAM_GROUP_LIMITED_GREEDY  s within the kept_groups groups of neighbouring experts whose largest s is largest; others compete with `masked`
+ *     LAM_NOAUX_TC              s' = s + bias, groups by the sum of their two largest s'; others compete with `masked`. bias [experts] or LAM_NONE
+ * and the weights are s of the chosen experts (of a masked expert `masked` in LAM_GROUP_LIMITED_GREEDY), with norm divided by their sum + 1e-20,
+ * then times scale. Of equal scores the lowest index is chosen. DeepSeek-V2's and V3's gates, whose masked is 0 or -infinity. */
+LAM_API lam_value lam_route(lam_graph *g, lam_value logits, lam_value bias, int top_k, lam_scoring scoring, lam_route_method method, int groups,
+                            int kept_groups, float masked, int norm, float scale);
+
+/* y = sum over experts e of routing[..., e] down_e(activation(gate_e x) * (up_e x)), in the order of the experts.
+ * x [..., in]  routing [..., count]  weights [3 count]: gate [inter, in], up [inter, in], down [out, inter] of each expert -> [..., out].
+ * An expert whose routing is 0 for a token is not computed for it; one that is 0 for all costs nothing. */
+LAM_API lam_value lam_experts(lam_graph *g, lam_value x, lam_value routing, lam_activation activation, int count, const lam_value *weights);
 
 /* CLIP's attention pool. With T = [mean of pixels; pixels] + position [h w + 1, c], optionally layer-normalised (ln_weight, ln_bias [c]
  * or LAM_NONE): y = c_proj(multi-head attention of q_proj(T_0) over k_proj(T), v_proj(T)).

@@ -1,13 +1,13 @@
 /** Arithmetic, matrix products, means, and functions of single numbers. */
 import { badArgument, boolean } from '../arguments.js';
+import { ACTIVATIONS } from './activations.js';
 import { axis, record, symbolic, value } from './record.js';
 
+/** @import { Activation } from './activations.js' */
 /** @import { Operand } from '../tensor.js' */
 
 /** lam_binary, in the order of the engine's header. */
 const ARITHMETIC = /** @type {const} */ (['add', 'sub', 'mul', 'div']);
-/** lam_activation, in the order of the engine's header. */
-const ACTIVATIONS = /** @type {const} */ (['identity', 'relu', 'sigmoid', 'silu', 'tanh', 'gelu', 'gelu_tanh', 'quick_gelu', 'mish', 'softplus']);
 
 /** @param {typeof ARITHMETIC[number]} op @param {Operand} a @param {Operand} b */
 const arithmetic = (op, a, b) => record('arithmetic', [value(a, `${op}: first operand`), value(b, `${op}: second operand`), ARITHMETIC.indexOf(op)]);
@@ -45,7 +45,7 @@ export function mean(x, dim = null, keepdim = false) {
   return descending.reduce((y, d) => record('mean', [y.value, d, Number(keep)]), input);
 }
 
-/** @param {typeof ACTIVATIONS[number]} kind @param {Operand} x */
+/** @param {Activation} kind @param {Operand} x */
 const activate = (kind, x) => record('activate', [value(x, `${kind}: input`), ACTIVATIONS.indexOf(kind)]);
 
 /** max(x, 0). @param {Operand} x */

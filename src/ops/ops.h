@@ -29,6 +29,10 @@ int layout_axis(int axis, lam_layout layout);
 /* x with leading ones up to the rank; x itself when it has it, or is no value. */
 lam_value view_to_rank(lam_graph *g, lam_value x, int rank);
 
+/* -- route.c -- */
+/* How many experts each token has, if x is the output of a route; else 0. */
+int route_top_k(const lam_graph *g, lam_value x);
+
 /* -- tiles.c -- */
 /* A product [m, n] cut into blocks that threads share out: rows in multiples of GEMM_MR, columns of GEMM_NR. */
 typedef struct tile_grid {

@@ -50,7 +50,7 @@ static const float *stretched(const lam_run *r, size_t half, double length) {
 
 static void table_run(const lam_run *r) {
     size_t tokens = (size_t)r->out.shape.dims[0];
-    table_job j = { .run = r, .half = (size_t)r->out.shape.dims[2], .position = 0 };
+    table_job j = { .run = r, .half = (size_t)r->out.shape.dims[2], .position = r->position };
     j.freqs = stretched(r, j.half, (double)j.position + (double)tokens);
     j.block = j.half < 256 ? 256 / j.half : 1;
     pool_for(r->pool, (int)((tokens + j.block - 1) / j.block), fill_rows, &j);

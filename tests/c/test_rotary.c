@@ -74,6 +74,41 @@ static void graph(int axis, int t, int interleaved, int longest, lam_pool *pool)
     lam_graph_free(g);
 }
 
+/* Tokens one after another get the positions, and with dynamic scaling the length, that they have in the whole. */
+static void remembers(void) {
+    enum { HALF = 4, TOKENS = 9, WIDTH = 2 * HALF };
+    static const float freqs[HALF] = { 1, 0.3f, 0.1f, 0.02f };
+    lam_graph *g = lam_graph_new();
+    lam_value x = lam_input(g, LAM_F32, 3, (int[]){ 1, LAM_ANY, WIDTH }), f = lam_weight(g, "freqs", 1, (int[]){ HALF });
+    lam_output(g, lam_cache(g, lam_rotary(g, x, lam_rotary_table(g, x, 1, f, 1, 0, 0), 1, 0, 0), 1));
+    lam_output(g, lam_rotary_table(g, x, 1, f, 1, 2, 4));
+    CHECK(lam_compile(g) == LAM_OK && lam_load(g, 0, LAM_F32, freqs, 0, HALF) == LAM_OK, "%s", lam_graph_error(g));
+    float *given = check_floats(TOKENS * WIDTH), expected[TOKENS * WIDTH], row[WIDTH];
+    lam_session *s = lam_session_new(g, NULL);
+    CHECK(lam_session_context(s, TOKENS) == LAM_OK, "%s", lam_session_error(s));
+    static const int steps[] = { 4, 1, 2, 1, 1 };
+    for (int i = 0, at = 0; i < 5; at += steps[i++]) {
+        CHECK(lam_session_resize(s, 0, 3, (int[]){ 1, steps[i], WIDTH }) == LAM_OK && lam_session_prepare(s) == LAM_OK, "%s", lam_session_error(s));
+        memcpy(lam_session_input(s, 0), given + at * WIDTH, (size_t)(steps[i] * WIDTH) * sizeof(float));
+        lam_session_run(s);
+        int length = at + steps[i];
+        double ratio = length > 4 ? 2.0 * length / 4 - 1 : 1;
+        for (int t = at; t < length; t++) {
+            for (int j = 0; j < HALF; j++) {
+                row[j] = cosf((float)t * freqs[j]);
+                row[HALF + j] = sinf((float)t * freqs[j]);
+                double angle = t * freqs[j] * pow(ratio, -j / (HALF - 1.0)), got = lam_session_output(s, 1)[(t - at) * WIDTH + j];
+                CHECK(fabs(got - cos(angle)) < 1e-5, "token %d of %d, cosine %d: %g, expected %g", t, length, j, got, cos(angle));
+            }
+            turn(expected + t * WIDTH, given + t * WIDTH, row, 1, WIDTH, 0, HALF, 0);
+        }
+        check_close(lam_session_output(s, 0), expected, (size_t)(length * WIDTH), 1e-6, "token by token");
+    }
+    check_free(given);
+    lam_session_free(s);
+    lam_graph_free(g);
+}
+
 static void refused(lam_graph *g, const char *message) {
     CHECK(!strcmp(lam_graph_error(g), message), "\"%s\", expected \"%s\"", lam_graph_error(g), message);
     lam_graph_free(g);
@@ -102,6 +137,7 @@ int main(int argc, char **argv) {
     lam_pool *pool = lam_pool_new(3);
     for (int i = 0; i < 24; i++) graph((int[]){ 2, -2, 0, 1 }[i % 4], 1 + 13 * i, i / 4 % 2, i % 3 ? 20 : 0, i % 2 ? pool : NULL);
     lam_pool_free(pool);
+    remembers();
     errors();
     return check_end("rotary");
 }

@@ -1,0 +1,224 @@
+/* Experts of a mixture: each computes its own tokens only.
+ *
+ * An expert's tokens are found in a column of the routing and taken by row pointers, some hundred at a time. Two loops of threads follow:
+ * the hidden rows act(x gate) * (x up), piece of columns by piece so that the second product is still in the cache when it is multiplied,
+ * and hidden rows times down, added to the output with the routing's weight. Experts come one after another, so a token's sum has the order of
+ * the experts however many threads there are. */
+#include <string.h>
+#include "../kernels/elementwise.h"
+#include "../kernels/gemm.h"
+#include "../memory.h"
+#include "../text.h"
+#include "ops.h"
+
+enum { X, ROUTING, WEIGHTS };
+enum { GATE, UP, DOWN, PARTS };
+enum { TOKENS = 512, TILE_ROWS = 96, PIECE = 64, BLOCK_FLOATS = 128 * 1024 };
+
+typedef struct experts_params { int count, chosen; lam_activation activation; } experts_params;
+
+static int last(const lam_shape *s) { return s->dims[s->rank - 1]; }
+
+static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *out, char *why) {
+    const experts_params *p = node->params;
+    const lam_shape *x = &in[X], *routing = &in[ROUTING], *gate = &in[WEIGHTS + GATE], *down = &in[WEIGHTS + DOWN];
+    if (x->rank < 1 || routing->rank != x->rank || !dim_agrees(last(routing), p->count))
+        return text_format(why, LAM_TEXT, "%d experts need a routing [..., %d] with the axes of %v, got %v", p->count, p->count, x, routing), LAM_EVALUE;
+    for (int i = 0; i < x->rank - 1; i++)
+        if (!dim_agrees(x->dims[i], routing->dims[i])) return text_format(why, LAM_TEXT, "routing %v for inputs %v", routing, x), LAM_EVALUE;
+    if (gate->rank != 2 || down->rank != 2 || down->dims[1] != gate->dims[0])
+        return text_format(why, LAM_TEXT, "gate %v and down %v should be [inter, in] and [out, inter]", gate, down), LAM_EVALUE;
+    if (!dim_agrees(last(x), gate->dims[1]))
+        return text_format(why, LAM_TEXT, "gate %v needs inputs of width %d, got %v", gate, gate->dims[1], x), LAM_EVALUE;
+    for (int e = 0; e < p->count; e++) {
+        const lam_shape *w = &in[WEIGHTS + PARTS * e];
+        if (!shape_same(&w[GATE], gate) || !shape_same(&w[UP], gate) || !shape_same(&w[DOWN], down))
+            return text_format(why, LAM_TEXT, "expert %d has gate %v, up %v and down %v, expected %v, %v and %v as in expert 0", e, &w[GATE], &w[UP],
+                               &w[DOWN], gate, gate, down), LAM_EVALUE;
+    }
+    *out = *x;
+    out->dims[x->rank - 1] = down->dims[0];
+    return LAM_OK;
+}
+
+/* ---- weights ---- */
+
+typedef struct places { size_t in, inter, out, hidden, down, expert; } places;   /* widths; floats of gate or up, of down, of all three */
+
+static places places_of(const lam_shape *gate, const lam_shape *down) {
+    places s = { .in = (size_t)gate->dims[1], .inter = (size_t)gate->dims[0], .out = (size_t)down->dims[0] };
+    s.hidden = gemm_packed_floats(s.in, s.inter);
+    s.down = gemm_packed_floats(s.inter, s.out);
+    s.expert = 2 * s.hidden + s.down;
+    return s;
+}
+
+static places places_in(const lam_graph *g, const lam_node *node) {
+    return places_of(graph_shape(g, node->in[WEIGHTS + GATE]), graph_shape(g, node->in[WEIGHTS + DOWN]));
+}
+
+static float *part_of(const lam_node *node, const places *s, size_t expert, int part) {
+    return node->packed + expert * s->expert + (size_t)part * s->hidden;
+}
+
+static size_t packed(const lam_graph *g, lam_node *node) {
+    const experts_params *p = node->params;
+    return scratch_times((size_t)p->count, places_in(g, node).expert);
+}
+
+static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
+    places s = places_in(g, node);
+    int part = (in - WEIGHTS) % PARTS;
+    size_t k = part == DOWN ? s.inter : s.in;
+    gemm_pack_f32(part_of(node, &s, (size_t)((in - WEIGHTS) / PARTS), part), k, 0, k, (size_t)first, (size_t)rows, data, 1, k);
+}
+
+static lam_status finish(const lam_graph *g, lam_node *node) {
+    const experts_params *p = node->params;
+    places s = places_in(g, node);
+    for (size_t e = 0; e < (size_t)p->count; e++)
+        for (int part = GATE; part < PARTS; part++)
+            gemm_pack_bias(part_of(node, &s, e, part), part == DOWN ? s.inter : s.in, part == DOWN ? s.out : s.inter, NULL);
+    return LAM_OK;
+}
+
+/* ---- run ---- */
+
+typedef struct job {
+    const lam_run *run;
+    places s;
+    size_t rows;                /* of x */
+    size_t expert, count;       /* at work, and how many tokens of it */
+    int token[TOKENS];
+    float *hidden;              /* [count, inter] */
+    tile_grid grid;
+} job;
+
+static job job_of(const lam_run *r) {
+    job j = { .run = r, .s = places_of(&r->in[WEIGHTS + GATE].shape, &r->in[WEIGHTS + DOWN].shape), .hidden = r->shared };
+    j.rows = shape_elements(&r->out.shape) / j.s.out;
+    return j;
+}
+
+static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
+    size_t rows = shape_tail(&r->in[ROUTING].shape, 0) / (size_t)last(&r->in[ROUTING].shape);
+    *per_thread = TILE_ROWS * PIECE;
+    *shared = scratch_times(rows < TOKENS ? rows : TOKENS, (size_t)r->in[WEIGHTS + GATE].shape.dims[0]);
+}
+
+/* Rows of a tile stay in the second cache level beside a panel of weights. */
+static tile_grid grid_of(const job *j, size_t n, size_t k) {
+    size_t most = BLOCK_FLOATS / (k ? k : 1);
+    most = most > TILE_ROWS ? TILE_ROWS : most < 4 * GEMM_MR ? 4 * GEMM_MR : most;
+    return tile_grid_of(j->count, n, most, lam_pool_threads(j->run->pool));
+}
+
+static void compute_hidden(void *argument, int index, int thread) {
+    const job *j = argument;
+    const lam_run *r = j->run;
+    const experts_params *p = r->node->params;
+    const places *s = &j->s;
+    tile t = tile_at(&j->grid, index);
+    const float *rows[TILE_ROWS], *gate = part_of(r->node, s, j->expert, GATE), *up = part_of(r->node, s, j->expert, UP);
+    float *piece = r->scratch + (size_t)thread * r->scratch_floats;
+    for (size_t i = 0; i < t.rows; i++) rows[i] = r->in[X].data + (size_t)j->token[t.row + i] * s->in;
+    gemm_epilogue activated = { .activation = p->activation };
+    for (size_t column = t.column, end = t.column + t.columns; column < end; column += PIECE) {
+        size_t n = end - column < PIECE ? end - column : PIECE, at = column * (s->in + 1);
+        float *hidden = j->hidden + t.row * s->inter + column;
+        gemm_f32(hidden, s->inter, rows, 1, gate + at, t.rows, n, s->in, &activated);
+        gemm_f32(piece, PIECE, rows, 1, up + at, t.rows, n, s->in, NULL);
+        elementwise_operand a = { hidden, s->inter, 1 }, b = { piece, PIECE, 1 };
+        elementwise_f32(hidden, s->inter, ELEMENTWISE_MUL, &a, &b, NULL, t.rows, n, LAM_IDENTITY);
+    }
+}
+
+static void add_down(void *argument, int index, int thread) {
+    const job *j = argument;
+    const lam_run *r = j->run;
+    const places *s = &j->s;
+    const size_t experts = (size_t)last(&r->in[ROUTING].shape);
+    tile t = tile_at(&j->grid, index);
+    const float *rows[TILE_ROWS], *down = part_of(r->node, s, j->expert, DOWN);
+    float *piece = r->scratch + (size_t)thread * r->scratch_floats;
+    for (size_t i = 0; i < t.rows; i++) rows[i] = j->hidden + (t.row + i) * s->inter;
+    for (size_t column = t.column, end = t.column + t.columns; column < end; column += PIECE) {
+        size_t n = end - column < PIECE ? end - column : PIECE;
+        gemm_f32(piece, PIECE, rows, 1, down + column * (s->inter + 1), t.rows, n, s->inter, NULL);
+        for (size_t i = 0; i < t.rows; i++) {
+            size_t token = (size_t)j->token[t.row + i];
+            float *y = r->out.data + token * s->out + column;
+            elementwise_operand a = { piece + i * PIECE, PIECE, 1 }, b = { r->in[ROUTING].data + token * experts + j->expert, 0, 0 };
+            elementwise_f32(y, s->out, ELEMENTWISE_MUL, &a, &b, y, 1, n, LAM_IDENTITY);
+        }
+    }
+}
+
+/* The expert's next tokens from `row` on; returns where to look for more. */
+static size_t find_tokens(job *j, size_t row) {
+    const float *routing = j->run->in[ROUTING].data + j->expert;
+    const size_t experts = (size_t)last(&j->run->in[ROUTING].shape);
+    for (j->count = 0; row < j->rows && j->count < TOKENS; row++)
+        if (routing[row * experts] != 0) j->token[j->count++] = (int)row;
+    return row;
+}
+
+static void run(const lam_run *r) {
+    const experts_params *p = r->node->params;
+    job j = job_of(r);
+    memset(r->out.data, 0, shape_elements(&r->out.shape) * sizeof(float));
+    for (j.expert = 0; j.expert < (size_t)p->count; j.expert++) {
+        for (size_t row = 0; row < j.rows;) {
+            row = find_tokens(&j, row);
+            if (!j.count) continue;
+            j.grid = grid_of(&j, j.s.inter, j.s.in);
+            pool_for(r->pool, tile_count(&j.grid), compute_hidden, &j);
+            j.grid = grid_of(&j, j.s.out, j.s.inter);
+            pool_for(r->pool, tile_count(&j.grid), add_down, &j);
+        }
+    }
+}
+
+/* Of the experts that the routing chooses, where it is a route's; else as if all were. */
+static double flops(const lam_run *r) {
+    const experts_params *p = r->node->params;
+    places s = places_of(&r->in[WEIGHTS + GATE].shape, &r->in[WEIGHTS + DOWN].shape);
+    double rows = (double)shape_elements(&r->out.shape) / (double)s.out;
+    return rows * p->chosen * (4.0 * (double)s.in * (double)s.inter + 2.0 * (double)s.inter * (double)s.out);
+}
+
+static const lam_op op_experts = {
+    .name = "experts", .packs = ~0u << WEIGHTS, .shape = shape, .packed = packed, .pack = pack, .finish = finish,
+    .scratch = scratch, .run = run, .flops = flops,
+};
+
+/* The node's inputs: x, routing, then the weights; NULL when out of memory or one of them is not a weight, with the reason in the graph. */
+static lam_value *inputs_of(lam_graph *g, lam_value x, lam_value routing, int parts, const lam_value *weights) {
+    for (int i = 0; i < parts; i++) {
+        if (weights[i] != LAM_BAD && weights[i] != LAM_NONE && graph_is_weight(g, weights[i])) continue;
+        graph_fail(g, LAM_EVALUE, "experts: gate, up and down of expert %d must be weights, not computed values", i / PARTS);
+        return NULL;
+    }
+    lam_value *in = memory_alloc((size_t)(WEIGHTS + parts) * sizeof *in);
+    if (!in) {
+        graph_fail(g, LAM_ENOMEM, "out of memory while recording the graph");
+        return NULL;
+    }
+    in[X] = graph_in_layout(g, x, LAYOUT_PLAIN);
+    in[ROUTING] = graph_in_layout(g, routing, LAYOUT_PLAIN);
+    memcpy(in + WEIGHTS, weights, (size_t)parts * sizeof *in);
+    return in;
+}
+
+lam_value lam_experts(lam_graph *g, lam_value x, lam_value routing, lam_activation activation, int count, const lam_value *weights) {
+    enum { MOST = 1 << 16 };
+    if (count < 1 || count > MOST) return graph_fail(g, LAM_EVALUE, "experts: %d experts, expected 1 to %d", count, MOST);
+    if ((unsigned)activation >= LAM_ACTIVATIONS) return graph_fail(g, LAM_EVALUE, "experts: there is no activation %d", (int)activation);
+    lam_value *in = inputs_of(g, x, routing, PARTS * count, weights);
+    if (!in) return LAM_BAD;
+    int top_k = route_top_k(g, routing);
+    const experts_params p = { .count = count, .chosen = top_k ? top_k : count, .activation = activation };
+    lam_value y = graph_add(g, &op_experts, WEIGHTS + PARTS * count, in, &p, sizeof p, LAYOUT_PLAIN);
+    memory_free(in);
+    return y;
+}
