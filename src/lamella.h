@@ -53,7 +53,7 @@ typedef enum lam_type {
 typedef enum lam_scoring { LAM_SCORE_SOFTMAX, LAM_SCORE_SIGMOID } lam_scoring;
 typedef enum lam_route_method { LAM_GREEDY, LAM_GROUP_LIMITED_GREEDY, LAM_NOAUX_TC } lam_route_method;
 
-typedef enum lam_binary { LAM_ADD, LAM_SUB, LAM_MUL, LAM_DIV } lam_binary;
+typedef enum lam_binary { LAM_ADD, LAM_SUB, LAM_MUL, LAM_DIV, LAM_SECOND } lam_binary;
 
 /* ---- graph ------------------------------------------------------------------------------------------------------ */
 
@@ -97,7 +97,7 @@ LAM_API lam_value lam_layer_norm(lam_graph *g, lam_value x, lam_value weight, la
 /* Pointwise; formulas in activation.h. */
 LAM_API lam_value lam_activate(lam_graph *g, lam_value x, lam_activation kind);
 
-/* a op b with NumPy's broadcasting; either may be a weight. */
+/* a op b with NumPy's broadcasting; either may be a weight. LAM_SECOND is b itself, repeated to the shape of both. */
 LAM_API lam_value lam_arithmetic(lam_graph *g, lam_value a, lam_value b, lam_binary op);
 
 /* exp(x - max) / sum along axis (negative counts from the end). torch.nn.Softmax. */
