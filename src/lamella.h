@@ -93,6 +93,8 @@ LAM_API lam_value lam_batch_norm(lam_graph *g, lam_value x, lam_value mean, lam_
 /* Over the last `axes` dimensions: y = (x - mean) / sqrt(biased variance + eps) * weight + bias. weight, bias have the shape of
  * those dimensions or are LAM_NONE. torch.nn.LayerNorm. */
 LAM_API lam_value lam_layer_norm(lam_graph *g, lam_value x, lam_value weight, lam_value bias, int axes, float eps);
+/* Over the last `axes` dimensions: y = x / sqrt(mean(x^2) + eps) * weight. weight as above. torch.nn.RMSNorm. */
+LAM_API lam_value lam_rms_norm(lam_graph *g, lam_value x, lam_value weight, int axes, float eps);
 
 /* Pointwise; formulas in activation.h. */
 LAM_API lam_value lam_activate(lam_graph *g, lam_value x, lam_activation kind);
