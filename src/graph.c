@@ -256,14 +256,15 @@ static int infer(lam_graph *g, const lam_node *n, lam_shape *out) {
     return status == LAM_OK;
 }
 
-/* Whole numbers where the op wants them, and only there. The type that all inputs of an op of any type have in *type. */
+/* Whole numbers where the op wants them, and only there. The type of the output in *type: what the op makes, else that which all inputs of
+ * an op of any type have. */
 static int check_types(lam_graph *g, const lam_op *op, int in_count, const lam_value *in, lam_type *type) {
-    *type = op->flags & OP_MAKES_I32 ? LAM_I32 : LAM_F32;
     int any = (op->flags & OP_ANY_TYPE) && in_count > 0 && in[0] >= 0;
-    if (any) *type = g->values[in[0]].type;
+    lam_type common = any ? g->values[in[0]].type : LAM_F32;
+    *type = op->flags & OP_MAKES_I32 ? LAM_I32 : common;
     for (int i = 0; i < in_count; i++) {
         if (in[i] == LAM_NONE) continue;
-        lam_type wanted = any ? *type : i < 32 && (op->integers >> i & 1) ? LAM_I32 : LAM_F32;
+        lam_type wanted = any ? common : i < 32 && (op->integers >> i & 1) ? LAM_I32 : LAM_F32;
         if (g->values[in[i]].type == wanted) continue;
         graph_fail(g, LAM_EVALUE, "%s: argument %d holds %s, expected %s", op->name, i, wanted == LAM_F32 ? "whole numbers (i32)" : "f32",
                    wanted == LAM_F32 ? "f32" : "whole numbers (i32)");
