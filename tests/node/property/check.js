@@ -17,8 +17,9 @@ import { count, tensor } from './reference/tensor.js';
 
 /** @import { Reference } from './reference/tensor.js' */
 /**
- * What an input or a weight looks like. `values`: a kind of numbers (default 'normal') or the numbers themselves. `known`: its sizes may not be declared as varying.
- * @typedef {{ shape: number[], values?: string | ArrayLike<number>, dtype?: 'f32' | 'bool', known?: boolean }} Spec
+ * What an input or a weight looks like. `values`: a kind of numbers (default 'normal'), how one is drawn, or
+ * the numbers themselves. `known`: its sizes may not be declared as varying.
+ * @typedef {{ shape: number[], values?: string | ((r: Random) => number) | ArrayLike<number>, dtype?: 'f32' | 'bool' | 'i32', known?: boolean }} Spec
  */
 /**
  * @typedef {object} Case
@@ -51,12 +52,13 @@ const VALUES = {
 const spec = (given) => (Array.isArray(given) ? { shape: given } : given);
 
 /** @param {Random} r @param {Spec} described */
-function numbers(r, { shape, values = 'normal', dtype }) {
-  const draw = VALUES[dtype === 'bool' ? 'bool' : /** @type {string} */ (values)];
-  const data = Float32Array.from(typeof values === 'string' ? { length: count(shape) } : values, typeof values === 'string' ? () => draw(r) : Number);
+function numbers(r, { shape, values = 'normal', dtype = 'f32' }) {
+  const draw = dtype === 'bool' ? VALUES.bool : typeof values === 'string' ? VALUES[values] : values;
+  const data = typeof draw === 'function' ? Float32Array.from({ length: count(shape) }, () => draw(r)) : Float32Array.from(draw);
   const reference = tensor(shape, Float64Array.from(data));
   if (dtype === 'bool') reference.bool = true;
-  return { given: dtype === 'bool' ? new Tensor(Uint8Array.from(data), shape, { dtype }) : new Tensor(data, shape), reference };
+  const given = { f32: data, bool: () => Uint8Array.from(data), i32: () => Int32Array.from(data) }[dtype];
+  return { given: new Tensor(typeof given === 'function' ? given() : given, shape, { dtype }), reference };
 }
 
 /** Sizes that a case's runs do not share vary, and now and then others too. @param {Random} r @param {Spec[][]} runs */
@@ -142,7 +144,7 @@ export async function runCase(draw, name, number, engine = {}) {
     model?.dispose();
   }
   if (failure === null) return { runs: runs.length, size: 0, failure };
-  const shapes = (/** @type {Spec[]} */ specs) => specs.map(({ shape, dtype, values }) => `[${shape}]${dtype === 'bool' ? ' bool' : ''}${typeof values === 'string' ? ` ${values}` : ''}`).join(', ') || 'none';
+  const shapes = (/** @type {Spec[]} */ specs) => specs.map(({ shape, dtype, values }) => `[${shape}]${dtype && dtype !== 'f32' ? ` ${dtype}` : ''}${typeof values === 'string' ? ` ${values}` : ''}`).join(', ') || 'none';
   return { runs: runs.length, size: Math.min(...runs.map((specs) => specs.reduce((sum, { shape }) => sum + count(shape), 0))), failure: [
     failure,
     `  arguments  ${JSON.stringify(drawn.args)}`,

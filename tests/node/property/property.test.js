@@ -7,13 +7,16 @@ import { check, leftOut } from './check.js';
 import * as arithmetic from './draw/arithmetic.js';
 import * as attention from './draw/attention.js';
 import * as composition from './draw/composition.js';
+import * as experts from './draw/experts.js';
 import * as layers from './draw/layers.js';
+import * as lookup from './draw/lookup.js';
 import * as pool from './draw/pool.js';
+import * as rotary from './draw/rotary.js';
 import * as shape from './draw/shape.js';
 
 const engine = process.env.LAMELLA_BUILD ? { build: process.env.LAMELLA_BUILD } : {};
-const CASES = 1000;
-const properties = { ...arithmetic, ...attention, ...composition, ...layers, ...pool, ...shape };
+const CASES = Number(process.env.LAMELLA_CASES ?? 1000);
+const properties = { ...arithmetic, ...attention, ...composition, ...experts, ...layers, ...lookup, ...pool, ...rotary, ...shape };
 
 describe('properties', () => {
   for (const [name, draw] of Object.entries(properties)) {

@@ -53,20 +53,24 @@ export const sub = arithmetic('sub');
 export const mul = arithmetic('mul');
 export const div = arithmetic('div', 'divisor');
 
-/** @type {Draw} */
+/** Of inputs, and with a weight on either side: a right one is packed while it loads. @type {Draw} */
 export function matmul(r) {
-  const [k, n, transposeB] = [r.size(24), r.size(24), r.chance()];
+  const [k, n, transposeB] = [r.sizeOrZero(24), r.size(24), r.chance()];
+  const weight = r.pick(['none', 'none', 'right', 'right', 'left']);
   const [ranks, pattern] = [[r.int(0, 3), r.int(0, 3)], Array.from({ length: 3 }, () => r.pick(['both', 'both', 'a', 'b', 'one']))];
   const lead = (/** @type {number} */ rank, /** @type {string} */ side, /** @type {number[]} */ sizes) =>
     Array.from({ length: rank }, (_, i) => (pattern[rank - 1 - i] === 'both' || pattern[rank - 1 - i] === side ? sizes[rank - 1 - i] : 1));
+  const draw = () => {
+    const sizes = [0, 1, 2].map(() => r.sizeOrZero(4));
+    return [[...lead(ranks[0], 'a', sizes), r.sizeOrZero(24), k], [...lead(ranks[1], 'b', sizes), ...transposeB ? [n, k] : [k, n]]];
+  };
+  const [a, b] = draw();
+  const rows = () => a.with(-2, r.sizeOrZero(24));
   return {
-    args: { transposeB },
-    runs: several(r, () => {
-      const sizes = [0, 1, 2].map(() => r.sizeOrZero(4));
-      const m = r.sizeOrZero(24);
-      return [[...lead(ranks[0], 'a', sizes), m, k], [...lead(ranks[1], 'b', sizes), ...transposeB ? [n, k] : [k, n]]];
-    }),
-    program: (f, [a, b]) => f.matmul(a, b, { transposeB }),
+    args: { transposeB, weight },
+    runs: several(r, () => (weight === 'none' ? draw() : [weight === 'right' ? rows() : b])),
+    weights: weight === 'none' ? {} : { w: weight === 'right' ? b : a },
+    program: (f, [x, y], { w }) => (weight === 'left' ? f.matmul(w, x, { transposeB }) : f.matmul(x, weight === 'right' ? w : y, { transposeB })),
   };
 }
 

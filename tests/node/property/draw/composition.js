@@ -14,7 +14,7 @@ import { count, largest, tensor } from '../reference/tensor.js';
 
 const LARGEST = 3000;
 /** Of the slack, relative to the largest number of a value. */
-const MAGNIFIED = 100;
+const MAGNIFIED = 40;
 const ACTIVATIONS = ['relu', 'sigmoid', 'silu', 'tanh', 'quickGelu', 'mish', 'softplus', 'gelu'];
 
 /** Sizes of a value, null where the runs differ. @param {State} state @param {number} [at] @returns {(number | null)[]} */

@@ -16,6 +16,28 @@ const sizeFor = (r, kernel, dilation, padding, most = 11) => {
   return Math.max(r.size(most, Math.max(1, least)), least || 1);
 };
 
+/**
+ * What a layer takes in while the graph is compiled: a second layer's result is added, a batch norm and an activation follow. `made` is the
+ * layer, with the names of its weights behind `prefix`.
+ * @param {Random} r
+ * @param {number} c Of the batch norm, if the channels are axis 1.
+ */
+function followed(r, c) {
+  const [norm, sum, activation] = [c && r.chance(0.15), r.chance(0.15), r.chance(0.2) ? r.pick(['relu', 'silu', 'gelu', 'sigmoid']) : null];
+  const statistics = { mean: [c], variance: { shape: [c], values: 'positive' }, gamma: [c], beta: [c] };
+  return {
+    told: [norm ? 'batchNorm' : '', sum ? 'add' : '', activation ?? ''].filter(Boolean),
+    weights: norm ? statistics : {},
+    /** @type {(f: any, w: any, made: (second: boolean) => any) => any} */
+    apply: (f, w, made) => {
+      const first = sum ? made(true) : null;   // before the other: what is added must be there
+      const y = norm ? f.batchNorm(made(false), w.mean, w.variance, w.gamma, w.beta) : made(false);
+      const z = sum ? f.add(y, first) : y;
+      return activation ? f[activation](z) : z;
+    },
+  };
+}
+
 /** A convolution's groups and channels: [groups, in each, out of each]. @param {Random} r @param {boolean} large */
 function channels(r, large) {
   const kind = r.int(0, 3);
@@ -42,12 +64,13 @@ export function conv2d(r) {
   };
   const kind = values(r);
   const options = { stride, padding, dilation, groups };
-  const bias = r.chance(0.7);
+  const [bias, shape] = [r.chance(0.7), [groups * outGroup, inGroup, kernel[0], kernel[1]]];
+  const after = followed(r, groups * outGroup);
   return {
-    args: options,
+    args: { ...options, after: after.told },
     runs: several(r, () => [{ shape: [r.chance(0.03) ? 0 : r.int(1, 3), groups * inGroup, size(0), size(1)], values: kind }]),
-    weights: { weight: [groups * outGroup, inGroup, kernel[0], kernel[1]], ...bias && { bias: [groups * outGroup] } },
-    program: (f, [x], w) => f.conv2d(x, w.weight, w.bias ?? null, options),
+    weights: { weight: shape, ...bias && { bias: [groups * outGroup] }, ...after.told.includes('add') && { second: shape }, ...after.weights },
+    program: (f, [x], w) => after.apply(f, w, (second) => f.conv2d(x, second ? w.second : w.weight, second ? null : w.bias ?? null, options)),
   };
 }
 
@@ -68,20 +91,22 @@ export function conv1d(r) {
   };
 }
 
-/** The leading axes of a linear layer's input. @param {Random} r @param {number} rank */
-const lead = (r, rank) => Array.from({ length: rank }, () => r.sizeOrZero(rank > 2 ? 4 : 15));
+/** The leading axes of a linear layer's input. @param {Random} r @param {number} rank @param {number} [most] */
+const lead = (r, rank, most = 15) => Array.from({ length: rank }, () => r.sizeOrZero(rank > 2 ? 4 : most));
 
 /** @type {Draw} */
 export function linear(r) {
-  const [width, out, rank] = [r.size(40), r.size(40), r.int(0, 4)];
+  const wide = r.chance(0.02);      // more than a block of the product
+  const [width, out, rank] = [wide ? r.int(500, 1500) : r.sizeOrZero(40), r.size(40), wide ? 1 : r.int(0, 4)];
   const computed = r.chance(0.2);   // a weight that is an input: a matrix product
   const bias = r.chance(0.7);
   const kind = values(r);
+  const after = followed(r, rank === 1 ? out : 0);
   return {
-    args: { computed, bias },
-    runs: several(r, () => [{ shape: [...lead(r, computed ? Math.max(rank, 1) : rank), width], values: kind }, ...computed ? [[out, width]] : []]),
-    weights: { ...!computed && { weight: [out, width] }, ...bias && { bias: [out] } },
-    program: (f, [x, weight], w) => f.linear(x, computed ? weight : w.weight, w.bias ?? null),
+    args: { computed, bias, after: after.told },
+    runs: several(r, () => [{ shape: [...lead(r, computed ? Math.max(rank, 1) : rank, wide ? 150 : 15), width], values: kind }, ...computed ? [[out, width]] : []]),
+    weights: { ...!computed && { weight: [out, width] }, ...bias && { bias: [out] }, ...after.told.includes('add') && { second: [out, width] }, ...after.weights },
+    program: (f, [x, weight], w) => after.apply(f, w, (second) => f.linear(x, second ? w.second : computed ? weight : w.weight, second ? null : w.bias ?? null)),
   };
 }
 

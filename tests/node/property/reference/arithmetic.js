@@ -48,15 +48,15 @@ export function matmul(a, b, { transposeB = false } = {}) {
           const [u, v] = [a.data[from + i * k + l], b.data[other + (transposeB ? j * k + l : l * n + j)]];
           sum += u * v;
           size += Math.abs(u * v);
-          sizeA += Math.abs(u);
-          sizeB += Math.abs(v);
+          sizeA += u * u;
+          sizeB += v * v;
         }
         y.data[(matrix * m + i) * n + j] = sum;
         [terms, row, column] = [Math.max(terms, size), Math.max(row, sizeA), Math.max(column, sizeB)];
       }
     }
   });
-  y.slack = terms + row * b.slack + column * a.slack;
+  y.slack = terms + 2 * Math.sqrt(row) * b.slack + 2 * Math.sqrt(column) * a.slack;   // errors add up as a random walk does
   return y;
 }
 

@@ -58,12 +58,15 @@ export function conv2d(x, weight, bias = null, { stride = 1, padding = 0, dilati
   return tensor([n, out, oh, ow], y, terms + gain(weight) * x.slack);
 }
 
-/** The largest sum of |weights| that one output sees. @param {Reference} weight [out, ...] */
+/**
+ * How much a sum magnifies the errors of what it adds up: as those of a random walk, twice the root of the sum of squares.
+ * @param {Reference} weight [out, ...]
+ */
 function gain(weight) {
   const row = count(weight.shape.slice(1));
   let most = 0;
-  for (let o = 0; o < weight.shape[0]; o++) most = Math.max(most, weight.data.subarray(o * row, (o + 1) * row).reduce((sum, v) => sum + Math.abs(v), 0));
-  return most;
+  for (let o = 0; o < weight.shape[0]; o++) most = Math.max(most, weight.data.subarray(o * row, (o + 1) * row).reduce((sum, v) => sum + v * v, 0));
+  return 2 * Math.sqrt(most);
 }
 
 /** @param {Reference} x @param {Reference} weight @param {Reference | null} [bias] @param {any} [options] */
