@@ -10,8 +10,9 @@
 export * from './functional/arithmetic.js';
 export { attentionPool2d, scaledDotProductAttention } from './functional/attention.js';
 export { experts, route } from './functional/experts.js';
-export { batchNorm, conv1d, conv2d, layerNorm, linear } from './functional/layers.js';
+export { conv1d, conv2d, linear } from './functional/layers.js';
 export * from './functional/lookup.js';
+export { batchNorm, layerNorm, rmsNorm } from './functional/norm.js';
 export * from './functional/pool.js';
 export { rotary, rotaryTable } from './functional/rotary.js';
 export * from './functional/shape.js';

@@ -16,6 +16,8 @@ export class TensorMethods {
   mul(other) { return F.mul(this, other); }
   /** @param {Operand} other */
   div(other) { return F.div(this, other); }
+  /** @param {Operand} other */
+  expandAs(other) { return F.expandAs(this, other); }
   /** @param {TensorMethods} other */
   matmul(other) { return F.matmul(this, other); }
   relu() { return F.relu(this); }

@@ -53,7 +53,7 @@ typedef enum lam_type {
 typedef enum lam_scoring { LAM_SCORE_SOFTMAX, LAM_SCORE_SIGMOID } lam_scoring;
 typedef enum lam_route_method { LAM_GREEDY, LAM_GROUP_LIMITED_GREEDY, LAM_NOAUX_TC } lam_route_method;
 
-typedef enum lam_binary { LAM_ADD, LAM_SUB, LAM_MUL, LAM_DIV } lam_binary;
+typedef enum lam_binary { LAM_ADD, LAM_SUB, LAM_MUL, LAM_DIV, LAM_SECOND } lam_binary;
 
 /* ---- graph ------------------------------------------------------------------------------------------------------ */
 
@@ -93,11 +93,13 @@ LAM_API lam_value lam_batch_norm(lam_graph *g, lam_value x, lam_value mean, lam_
 /* Over the last `axes` dimensions: y = (x - mean) / sqrt(biased variance + eps) * weight + bias. weight, bias have the shape of
  * those dimensions or are LAM_NONE. torch.nn.LayerNorm. */
 LAM_API lam_value lam_layer_norm(lam_graph *g, lam_value x, lam_value weight, lam_value bias, int axes, float eps);
+/* Over the last `axes` dimensions: y = x / sqrt(mean(x^2) + eps) * weight. weight as above. torch.nn.RMSNorm. */
+LAM_API lam_value lam_rms_norm(lam_graph *g, lam_value x, lam_value weight, int axes, float eps);
 
 /* Pointwise; formulas in activation.h. */
 LAM_API lam_value lam_activate(lam_graph *g, lam_value x, lam_activation kind);
 
-/* a op b with NumPy's broadcasting; either may be a weight. */
+/* a op b with NumPy's broadcasting; either may be a weight. LAM_SECOND is b itself, repeated to the shape of both. */
 LAM_API lam_value lam_arithmetic(lam_graph *g, lam_value a, lam_value b, lam_binary op);
 
 /* exp(x - max) / sum along axis (negative counts from the end). torch.nn.Softmax. */

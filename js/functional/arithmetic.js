@@ -1,13 +1,13 @@
 /** Arithmetic, matrix products, means, and functions of single numbers. */
-import { badArgument, boolean } from '../arguments.js';
+import { badArgument, boolean, showShape } from '../arguments.js';
 import { ACTIVATIONS } from './activations.js';
-import { axis, record, symbolic, value } from './record.js';
+import { axis, record, shapeError, symbolic, value } from './record.js';
 
 /** @import { Activation } from './activations.js' */
 /** @import { Operand } from '../tensor.js' */
 
 /** lam_binary, in the order of the engine's header. */
-const ARITHMETIC = /** @type {const} */ (['add', 'sub', 'mul', 'div']);
+const ARITHMETIC = /** @type {const} */ (['add', 'sub', 'mul', 'div', 'expandAs']);
 
 /** @param {typeof ARITHMETIC[number]} op @param {Operand} a @param {Operand} b */
 const arithmetic = (op, a, b) => record('arithmetic', [value(a, `${op}: first operand`), value(b, `${op}: second operand`), ARITHMETIC.indexOf(op)]);
@@ -20,6 +20,21 @@ export const sub = (a, b) => arithmetic('sub', a, b);
 export const mul = (a, b) => arithmetic('mul', a, b);
 /** a / b with broadcasting. @param {Operand} a @param {Operand} b */
 export const div = (a, b) => arithmetic('div', a, b);
+
+/**
+ * x repeated to the shape of `other`, along its axes of size 1 and those it does not have: what PyTorch's `expand` does for a batch whose
+ * size varies. `F.cat([F.expandAs(this.class_token, tokens.narrow(1, 0, 1)), tokens], 1)`
+ * @param {Operand} x
+ * @param {Operand} other Only its shape counts.
+ */
+export function expandAs(x, other) {
+  const [small, large] = [symbolic(x, 'expandAs: input'), symbolic(other, 'expandAs: other')];
+  const beyond = large.ndim - small.ndim;
+  if (beyond < 0 || small.shape.some((size, i) => size !== 1 && size !== large.shape[beyond + i])) {
+    throw shapeError(`expandAs: ${showShape(small.shape)} does not expand to ${showShape(large.shape)}`);
+  }
+  return arithmetic('expandAs', large, small);
+}
 
 /**
  * Matrix product of the last two axes, the leading ones broadcast: a [..., m, k], b [..., k, n] -> [..., m, n].

@@ -1,5 +1,5 @@
 /** Layers with weights. */
-import { badArgument, finite, integer, options, pair, show, showShape, sizes } from '../arguments.js';
+import { badArgument, integer, options, pair, show, showShape } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import { SymbolicTensor, Tensor } from '../tensor.js';
 import { ANY, currentTrace } from '../trace.js';
@@ -113,38 +113,4 @@ function sides(what, padding, stride, dilation, kernel) {
   if (typeof padding === 'string') throw badArgument(what, "an integer, [height, width], 'same' or 'valid'", padding);
   const [h, w] = pair(what, padding);
   return [h, w, h, w];
-}
-
-/**
- * y = (x - mean) / sqrt(variance + eps) * weight + bias for each channel (axis 1), with the statistics of training.
- * @param {Operand} x [n, c, ...]
- * @param {Operand} runningMean [c]
- * @param {Operand} runningVar [c]
- * @param {Operand | null} [weight] [c]
- * @param {Operand | null} [bias] [c]
- * @param {{ eps?: number }} [options] `eps` (1e-5)
- */
-export function batchNorm(x, runningMean, runningVar, weight = null, bias = null, { eps = 1e-5 } = {}) {
-  return record('batch_norm', [value(x, 'batchNorm: input'), value(runningMean, 'batchNorm: runningMean'),
-    value(runningVar, 'batchNorm: runningVar'), optional(weight, 'batchNorm: weight'), optional(bias, 'batchNorm: bias'),
-    finite('batchNorm: eps', eps)]);
-}
-
-/**
- * Over the last axes: y = (x - mean) / sqrt(variance + eps) * weight + bias, the variance being the biased one.
- * @param {Operand} x [..., ...normalizedShape]
- * @param {number | number[]} normalizedShape
- * @param {Operand | null} [weight] Of the normalized shape.
- * @param {Operand | null} [bias] Of the normalized shape.
- * @param {number} [eps]
- */
-export function layerNorm(x, normalizedShape, weight = null, bias = null, eps = 1e-5) {
-  const input = symbolic(x, 'layerNorm: input');
-  const shape = sizes('layerNorm: normalizedShape', [normalizedShape].flat(), 1);
-  const tail = input.shape.slice(input.shape.length - shape.length);
-  if (!shape.length || tail.length !== shape.length || tail.some((size, i) => size !== null && size !== shape[i])) {
-    throw shapeError(`layerNorm: expected an input that ends in ${showShape(shape)}, got ${showShape(input.shape)}`);
-  }
-  return record('layer_norm', [input.value, optional(weight, 'layerNorm: weight'), optional(bias, 'layerNorm: bias'),
-    shape.length, finite('layerNorm: eps', eps)]);
 }

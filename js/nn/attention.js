@@ -7,7 +7,8 @@ import { linearRows } from '../functional/layers.js';
 import { symbolic } from '../functional/record.js';
 import { Module, Parameter } from '../module.js';
 import { Tensor } from '../tensor.js';
-import { LayerNorm, Linear } from './layers.js';
+import { Linear } from './layers.js';
+import { LayerNorm } from './norm.js';
 
 /** @import { SymbolicTensor, Operand } from '../tensor.js' */
 

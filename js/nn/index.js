@@ -6,6 +6,7 @@ export * from './batch_norm.js';
 export * from './compress.js';
 export * from './containers.js';
 export * from './layers.js';
+export * from './norm.js';
 export * from './resnet.js';
 export * from './rotary.js';
 export * from './transformer.js';

@@ -177,34 +177,6 @@ export class Embedding extends Module {
   }
 }
 
-/** Normalises over the last axes: y = (x - mean) / sqrt(variance + eps) * weight + bias. Weights: `weight`, `bias` of the normalized shape. */
-export class LayerNorm extends Module {
-  /**
-   * @param {number | number[]} normalizedShape
-   * @param {{ eps?: number, elementwiseAffine?: boolean, bias?: boolean } | number} [eps] Options, or PyTorch's order: eps (1e-5), elementwiseAffine (true), bias (true).
-   * @param {...any} rest
-   */
-  constructor(normalizedShape, eps, ...rest) {
-    super();
-    const o = options('LayerNorm', [eps, ...rest], { eps: 1e-5, elementwiseAffine: true, bias: true });
-    this.normalizedShape = sizes('LayerNorm: normalizedShape', [normalizedShape].flat(), 1);
-    if (!this.normalizedShape.length) throw badArgument('LayerNorm: normalizedShape', 'at least one size', normalizedShape);
-    this.eps = finite('LayerNorm: eps', o.eps);
-    const affine = boolean('LayerNorm: elementwiseAffine', o.elementwiseAffine);
-    this.weight = affine ? new Parameter(this.normalizedShape) : null;
-    this.bias = boolean('LayerNorm: bias', o.bias) && affine ? new Parameter(this.normalizedShape) : null;
-  }
-
-  /** @param {Operand} x [..., ...normalizedShape] */
-  forward(x) {
-    return F.layerNorm(x, this.normalizedShape, this.weight, this.bias, this.eps);
-  }
-
-  extraRepr() {
-    return `${show(this.normalizedShape)}, eps=${this.eps}${this.weight ? '' : ', elementwiseAffine=false'}`;
-  }
-}
-
 /** max(x, 0). */
 export class ReLU extends Module {
   /** @param {{ inplace?: boolean } | boolean} [inplace] Accepted; the engine decides about memory by itself. */

@@ -16,7 +16,8 @@ SIMD_INLINE v128_t combine(elementwise_op op, v128_t a, v128_t b) {
     case ELEMENTWISE_ADD: return wasm_f32x4_add(a, b);
     case ELEMENTWISE_SUB: return wasm_f32x4_sub(a, b);
     case ELEMENTWISE_MUL: return wasm_f32x4_mul(a, b);
-    default: return wasm_f32x4_div(a, b);
+    case ELEMENTWISE_DIV: return wasm_f32x4_div(a, b);
+    default: return b;
     }
 }
 
@@ -44,6 +45,7 @@ static void row_add(const row_job *job) { row(ELEMENTWISE_ADD, job); }
 static void row_sub(const row_job *job) { row(ELEMENTWISE_SUB, job); }
 static void row_mul(const row_job *job) { row(ELEMENTWISE_MUL, job); }
 static void row_div(const row_job *job) { row(ELEMENTWISE_DIV, job); }
+static void row_second(const row_job *job) { row(ELEMENTWISE_SECOND, job); }
 
 /* Rows that follow each other in memory, or one number for all, make one long row. */
 static int flat(const elementwise_operand *operand, size_t columns) {
@@ -54,6 +56,7 @@ void elementwise_f32(float *y, size_t y_stride, elementwise_op op, const element
                      const float *add, size_t rows, size_t columns, lam_activation activation) {
     static void (*const row_of[])(const row_job *) = {
         [ELEMENTWISE_ADD] = row_add, [ELEMENTWISE_SUB] = row_sub, [ELEMENTWISE_MUL] = row_mul, [ELEMENTWISE_DIV] = row_div,
+        [ELEMENTWISE_SECOND] = row_second,
     };
     if (y_stride == columns && flat(a, columns) && flat(b, columns)) {
         columns *= rows;

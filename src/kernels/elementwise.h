@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include "../activation.h"
 
-typedef enum elementwise_op { ELEMENTWISE_ADD, ELEMENTWISE_SUB, ELEMENTWISE_MUL, ELEMENTWISE_DIV } elementwise_op;
+typedef enum elementwise_op { ELEMENTWISE_ADD, ELEMENTWISE_SUB, ELEMENTWISE_MUL, ELEMENTWISE_DIV, ELEMENTWISE_SECOND } elementwise_op;
 
 /* Element (i, j) is data[i * row_stride + j * column_stride]; column_stride is 1, or 0 for one number per row.
  * row_stride 0 repeats one row: (0, 1) a vector added to each row, (1, 0) a number for each row, (0, 0) a scalar. */

@@ -1,11 +1,11 @@
-/* Layer norm over the last axes. */
+/* Layer norm and root mean square norm over the last axes. */
 #include "../kernels/norm.h"
 #include "../text.h"
 #include "ops.h"
 
 enum { X, WEIGHT, BIAS };
 
-typedef struct norm_params { int axes; float eps; } norm_params;
+typedef struct norm_params { int axes, centred; float eps; } norm_params;   /* not centred: root mean square norm */
 
 static int fits(const lam_shape *x, const lam_shape *w, int axes) {
     if (w->rank < 0) return 1;
@@ -19,7 +19,7 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
     const norm_params *p = node->params;
     if (p->axes < 1 || p->axes > in[X].rank)
         return text_format(why, LAM_TEXT, "%d axes of an input %v", p->axes, &in[X]), LAM_EVALUE;
-    for (int i = WEIGHT; i <= BIAS; i++)
+    for (int i = WEIGHT; i < node->in_count; i++)
         if (!fits(&in[X], &in[i], p->axes))
             return text_format(why, LAM_TEXT, "normalises over %v, got %v", &in[i], &in[X]), LAM_EVALUE;
     *out = in[X];
@@ -33,8 +33,11 @@ static void normalise(void *argument, int index, int thread) {
     const job *j = argument;
     const norm_params *p = j->run->node->params;
     size_t row = (size_t)index * j->block, rows = j->rows - row < j->block ? j->rows - row : j->block;
-    layer_norm_f32(j->run->out.data + row * j->d, j->run->in[X].data + row * j->d, rows, j->d, j->run->in[WEIGHT].data,
-                   j->run->in[BIAS].data, p->eps);
+    const lam_tensor *in = j->run->in;
+    float *y = j->run->out.data + row * j->d;
+    const float *x = in[X].data + row * j->d;
+    if (p->centred) layer_norm_f32(y, x, rows, j->d, in[WEIGHT].data, in[BIAS].data, p->eps);
+    else rms_norm_f32(y, x, rows, j->d, in[WEIGHT].data, p->eps);
 }
 
 static void run(const lam_run *r) {
@@ -44,11 +47,20 @@ static void run(const lam_run *r) {
     pool_for(r->pool, (int)((j.rows + j.block - 1) / j.block), normalise, &j);
 }
 
-static double flops(const lam_run *r) { return 7.0 * (double)shape_elements(&r->out.shape); }
+static double flops(const lam_run *r) {
+    const norm_params *p = r->node->params;
+    return (p->centred ? 7.0 : 4.0) * (double)shape_elements(&r->out.shape);
+}
 
 static const lam_op op_layer_norm = { .name = "layer_norm", .flags = OP_IN_PLACE, .shape = shape, .run = run, .flops = flops };
+static const lam_op op_rms_norm = { .name = "rms_norm", .flags = OP_IN_PLACE, .shape = shape, .run = run, .flops = flops };
 
 lam_value lam_layer_norm(lam_graph *g, lam_value x, lam_value weight, lam_value bias, int axes, float eps) {
     const lam_value in[] = { graph_in_layout(g, x, LAYOUT_PLAIN), weight, bias };
-    return graph_add(g, &op_layer_norm, 3, in, &(norm_params){ axes, eps }, sizeof(norm_params), LAYOUT_PLAIN);
+    return graph_add(g, &op_layer_norm, 3, in, &(norm_params){ axes, 1, eps }, sizeof(norm_params), LAYOUT_PLAIN);
+}
+
+lam_value lam_rms_norm(lam_graph *g, lam_value x, lam_value weight, int axes, float eps) {
+    const lam_value in[] = { graph_in_layout(g, x, LAYOUT_PLAIN), weight };
+    return graph_add(g, &op_rms_norm, 2, in, &(norm_params){ axes, 0, eps }, sizeof(norm_params), LAYOUT_PLAIN);
 }

@@ -51,6 +51,7 @@ lam_graph *net_record(void) {
     lam_value pooled = pool_heads(g, lam_adaptive_avg_pool2d(g, y, (int[]){ 3, 3 }));
     lam_value t = lam_permute(g, lam_flatten(g, lam_avg_pool2d(g, y, two, two, (int[]){ 0, 0 }, 1, 0, 0), 2, 3), (int[]){ 0, 2, 1 });
     t = lam_layer_norm(g, t, weight(g, "norm.weight", 1, 12, 0, 0, 0), LAM_NONE, 1, 1e-5f);
+    t = lam_rms_norm(g, t, weight(g, "rms.weight", 1, 12, 0, 0, 0), 1, 1e-5f);
     lam_value heads = lam_permute(g, lam_unflatten(g, t, 2, 2, (int[]){ 2, 6 }), (int[]){ 0, 2, 1, 3 });
     lam_value a = lam_attention(g, heads, heads, heads, LAM_NONE, 0, 0);
     lam_value b = lam_matmul(g, lam_softmax(g, lam_matmul(g, heads, heads, 1), 2), heads, 0);

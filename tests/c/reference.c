@@ -160,7 +160,7 @@ void reference_elementwise(float *y, size_t y_stride, elementwise_op op, const e
     for (size_t i = 0; i < rows; i++) {
         for (size_t j = 0; j < columns; j++) {
             double p = a->data[i * a->row_stride + j * a->column_stride], q = b->data[i * b->row_stride + j * b->column_stride];
-            double v = op == ELEMENTWISE_ADD ? p + q : op == ELEMENTWISE_SUB ? p - q : op == ELEMENTWISE_MUL ? p * q : p / q;
+            double v = op == ELEMENTWISE_ADD ? p + q : op == ELEMENTWISE_SUB ? p - q : op == ELEMENTWISE_MUL ? p * q : op == ELEMENTWISE_DIV ? p / q : q;
             y[i * y_stride + j] = (float)reference_activation(v + (add ? add[i * y_stride + j] : 0), activation);
         }
     }

@@ -29,7 +29,7 @@ static void one(size_t rows, size_t columns, int a_kind, int b_kind, elementwise
 
 int main(int argc, char **argv) {
     check_start(argc, argv);
-    for (int op = 0; op < 4; op++) {
+    for (int op = 0; op <= ELEMENTWISE_SECOND; op++) {
         for (int kinds = 0; kinds < 16; kinds++) {
             for (size_t columns = 0; columns <= 18; columns++) one(check_size(0, 5), columns, kinds / 4, kinds % 4, (elementwise_op)op);
         }

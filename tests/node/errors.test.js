@@ -54,6 +54,7 @@ describe('shapes', () => {
     ['conv2d larger than its image', new nn.Conv2d(3, 8, 9), [null, 3, 8, 8], /conv2d: .*8/],
     ['linear of another width', new nn.Linear(4, 8), [null, 5], /linear: .*5.*4|linear: .*4.*5/],
     ['layer norm of another width', new nn.LayerNorm(4), [null, 5], 'layerNorm: expected an input that ends in [4], got [?, 5]'],
+    ['RMS norm of another width', new nn.RMSNorm(4), [null, 5], 'rmsNorm: expected an input that ends in [4], got [?, 5]'],
     ['a pool larger than its image', new nn.MaxPool2d(9), [null, 3, 8, 8], /max_pool2d: /],
     ['an attention pool of another size', new nn.AttentionPool2d(3, 8, 2), [null, 8, 4, 4], /attention_pool2d: positional_embedding \[10, 8\]/],
     ['flatten past the end', new nn.Flatten(1, 5), [null, 3], 'flatten: endDim: 5 is outside the 2 axes of [?, 3]'],

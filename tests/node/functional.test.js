@@ -71,6 +71,17 @@ describe('functions of shape', () => {
     });
   }
 
+  it('expandAs repeats axes of size 1, whatever the other holds', async () => {
+    const other = new Tensor(Float32Array.from({ length: 24 }, (_, i) => [NaN, Infinity, 5][i % 3]), [2, 3, 4]);
+    const row = new Tensor(Float32Array.of(1, 2, 3), [3, 1]);
+    assert.deepEqual(await run((t) => F.expandAs(row, t), [other], { fixed: [-2] }), filled([2, 3, 4], (_, j) => j + 1));
+    assert.deepEqual(await run((t, r) => F.relu(r.expandAs(t)), [other, new Tensor(Float32Array.of(-1, 2), [2, 1, 1])], { fixed: [-1, -2, -3] }), filled([2, 3, 4], (i) => 2 * i));
+    for (const shape of [[2], [3, 4, 1], [1, 2, 3, 4]]) {
+      await assert.rejects(run((t) => F.expandAs(new Tensor(new Float32Array(shape.reduce((a, b) => a * b)), shape), t), [other]),
+        { name: 'LamellaError', code: 'shape', message: /does not expand/ });
+    }
+  });
+
   it('split and chunk', async () => {
     const parts = await run((t) => [t.split(2, 1), t.split([1, 3], 2), t.chunk(3, -1)].flat(), [x], { fixed: [-2, -1] });
     assert.deepEqual(parts.map(({ shape }) => shape), [[2, 2, 4], [2, 1, 4], [2, 3, 1], [2, 3, 3], [2, 3, 2], [2, 3, 2]]);

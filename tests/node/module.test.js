@@ -219,6 +219,7 @@ describe('arguments', () => {
     [() => new nn.AttentionPool2d(7, 10, 3), 'AttentionPool2d: embedDim 10 is not a multiple of numHeads 3'],
     [() => new nn.BatchNorm2d(3, { trackRunningStats: false }), /BatchNorm2d: trackRunningStats: expected true/],
     [() => new nn.LayerNorm([]), /LayerNorm: normalizedShape: expected at least one size/],
+    [() => new nn.RMSNorm([]), /RMSNorm: normalizedShape: expected at least one size/],
     [() => new nn.Softmax(), /Softmax: dim: expected an integer, got undefined/],
     [() => new nn.Dropout(2), /Dropout: p: expected a probability/],
     [() => new nn.MaxPool2d(2, { returnIndices: true }), /MaxPool2d: returnIndices: expected false/],

@@ -1,0 +1,61 @@
+/** Normalisation of each token or group of channels by its own statistics. */
+import { badArgument, boolean, finite, options, show, sizes } from '../arguments.js';
+import * as F from '../functional.js';
+import { Module, Parameter } from '../module.js';
+
+/** @import { Operand } from '../tensor.js' */
+
+/** Normalises over the last axes: y = (x - mean) / sqrt(variance + eps) * weight + bias. Weights: `weight`, `bias` of the normalized shape. */
+export class LayerNorm extends Module {
+  /**
+   * @param {number | number[]} normalizedShape
+   * @param {{ eps?: number, elementwiseAffine?: boolean, bias?: boolean } | number} [eps] Options, or PyTorch's order: eps (1e-5), elementwiseAffine (true), bias (true).
+   * @param {...any} rest
+   */
+  constructor(normalizedShape, eps, ...rest) {
+    super();
+    const o = options('LayerNorm', [eps, ...rest], { eps: 1e-5, elementwiseAffine: true, bias: true });
+    this.normalizedShape = sizes('LayerNorm: normalizedShape', [normalizedShape].flat(), 1);
+    if (!this.normalizedShape.length) throw badArgument('LayerNorm: normalizedShape', 'at least one size', normalizedShape);
+    this.eps = finite('LayerNorm: eps', o.eps);
+    const affine = boolean('LayerNorm: elementwiseAffine', o.elementwiseAffine);
+    this.weight = affine ? new Parameter(this.normalizedShape) : null;
+    this.bias = boolean('LayerNorm: bias', o.bias) && affine ? new Parameter(this.normalizedShape) : null;
+  }
+
+  /** @param {Operand} x [..., ...normalizedShape] */
+  forward(x) {
+    return F.layerNorm(x, this.normalizedShape, this.weight, this.bias, this.eps);
+  }
+
+  extraRepr() {
+    return `${show(this.normalizedShape)}, eps=${this.eps}${this.weight ? '' : ', elementwiseAffine=false'}`;
+  }
+}
+
+/** Normalises over the last axes: y = x / sqrt(mean(x^2) + eps) * weight. Weights: `weight` of the normalized shape. */
+export class RMSNorm extends Module {
+  /**
+   * @param {number | number[]} normalizedShape
+   * @param {{ eps?: number | null, elementwiseAffine?: boolean } | number | null} [eps] Options, or PyTorch's order: eps (null, which is
+   *   2^-23), elementwiseAffine (true).
+   * @param {...any} rest
+   */
+  constructor(normalizedShape, eps, ...rest) {
+    super();
+    const o = options('RMSNorm', [eps, ...rest], { eps: /** @type {number | null} */ (null), elementwiseAffine: true });
+    this.normalizedShape = sizes('RMSNorm: normalizedShape', [normalizedShape].flat(), 1);
+    if (!this.normalizedShape.length) throw badArgument('RMSNorm: normalizedShape', 'at least one size', normalizedShape);
+    this.eps = o.eps === null ? null : finite('RMSNorm: eps', o.eps);
+    this.weight = boolean('RMSNorm: elementwiseAffine', o.elementwiseAffine) ? new Parameter(this.normalizedShape) : null;
+  }
+
+  /** @param {Operand} x [..., ...normalizedShape] */
+  forward(x) {
+    return F.rmsNorm(x, this.normalizedShape, this.weight, this.eps);
+  }
+
+  extraRepr() {
+    return `${show(this.normalizedShape)}, eps=${this.eps}${this.weight ? '' : ', elementwiseAffine=false'}`;
+  }
+}
