@@ -180,6 +180,24 @@ LAM_API lam_value lam_experts(lam_graph *g, lam_value x, lam_value routing, lam_
  * { position, q.weight, q.bias, k.weight, k.bias, v.weight, v.bias, c.weight, c.bias, ln.weight, ln.bias }. */
 LAM_API lam_value lam_attention_pool2d(lam_graph *g, lam_value x, const lam_value *weights, int heads, float eps, int project_twice);
 
+/* Windows of `block` tokens that end every `stride` tokens, with zeros before the first token, and those of a remainder left out:
+ * y[b, h, w, s] = x[b, (w + 1) stride - block + s, head h].  x [b, t, heads d] -> [b, heads, floor(t / stride), block, d]. block >= stride.
+ * In a session with a context x is a cache, and the windows are those that this run completes. */
+LAM_API lam_value lam_windows(lam_graph *g, lam_value x, int heads, int block, int stride);
+
+/* Native sparse attention: for each query and head g[0] compressed + g[1] fine + g[2] sliding, each a softmax(q k^T / sqrt(d)) v.
+ * compressed: q over the memory and the compressed blocks, in causal form those that end before the query;
+ * fine: rotated q over the `selected` blocks of `selection` keys with the best compressed scores, and in causal form over the query's own
+ *   block up to itself. Scores are averaged over the heads that share keys (if `shared`), then over the selection / stride compressed blocks of a
+ *   block; in softmax of them and of one more score, -1000, a block's share must be above 1e-10. Not causal with selection > stride: the
+ *   query's own block is not among them. Not causal and no whole block: the query's own, zeros to its end.
+ * sliding: rotated q over the keys at most `window` tokens before the query, not causal: and after it, zeros up to a multiple of window.
+ * values [8]: { q [b, t, heads d], rotated q, rotated k [b, s, kv_heads d], v, compressed k [b, floor(s / stride), kv_heads d], compressed v,
+ * memory [2, kv_heads, m, d] (keys, then values), gates [b, t, heads 3] } -> [b, t, heads d]. The queries are the last t of the s tokens; not causal
+ * t = s. Query head h belongs to key head h / (heads / kv_heads). SparseAttention of native-sparse-attention-pytorch. */
+typedef struct lam_sparse_options { int heads, kv_heads, window, stride, selection, selected, causal, shared; } lam_sparse_options;
+LAM_API lam_value lam_sparse_attention(lam_graph *g, const lam_value *values, const lam_sparse_options *options);
+
 /* ---- compile and load ------------------------------------------------------------------------------------------- */
 
 LAM_API lam_status  lam_compile(lam_graph *g);

@@ -46,6 +46,8 @@ static float exp_row(float *y, const float *x, size_t d, float max) {
     return rest + simd_sum(wasm_f32x4_add(sum0, sum1));
 }
 
+float softmax_weights_f32(float *y, const float *x, size_t d) { return exp_row(y, x, d, row_max(x, d)); }
+
 void softmax_f32(float *y, const float *x, size_t rows, size_t d) {
     if (!d) return;
     for (size_t i = 0; i < rows; i++, x += d, y += d) {

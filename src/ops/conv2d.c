@@ -20,7 +20,11 @@ typedef struct conv_params {
 
 /* ---- shape ---- */
 
+/* Nothing gives nothing, where there is no padding to convolve either: PyTorch refuses, but a cache may have completed no window. */
+static int is_nothing(int size, int before, int after) { return size == 0 && !before && !after; }
+
 static int out_size(int in, int kernel, int before, int after, int dilation, int stride) {
+    if (is_nothing(in, before, after)) return 0;
     return in == LAM_ANY ? LAM_ANY : (in + before + after - dilation * (kernel - 1) - 1) / stride + 1;
 }
 
@@ -29,7 +33,7 @@ static lam_status check_image(const conv_params *p, const lam_shape *x, const la
     for (int i = 0; i < 2; i++) {
         int size = x->dims[2 + i], reach = p->dilation[i] * (w->dims[2 + i] - 1) + 1;
         int padded = size + p->padding[i] + p->padding[2 + i];
-        if (size != LAM_ANY && padded < reach)
+        if (size != LAM_ANY && padded < reach && !is_nothing(size, p->padding[i], p->padding[2 + i]))
             return text_format(why, LAM_TEXT, "the kernel reaches over %d but the padded input %v has only %d", reach, x, padded),
                    LAM_EVALUE;
     }
