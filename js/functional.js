@@ -16,3 +16,4 @@ export { batchNorm, layerNorm, rmsNorm } from './functional/norm.js';
 export * from './functional/pool.js';
 export { rotary, rotaryTable } from './functional/rotary.js';
 export * from './functional/shape.js';
+export { sparseAttention, windows } from './functional/sparse_attention.js';

@@ -2,13 +2,13 @@
  * Compressions of native sparse attention: keys or values in windows, kv [b, heads, w, n, dimHead], to one vector for each window,
  * [b, heads, w, dimHead].
  */
-import { badArgument, finite, integer, options } from '../arguments.js';
+import { badArgument, finite, integer, options, showShape } from '../arguments.js';
 import * as F from '../functional.js';
-import { shaped } from '../functional/record.js';
+import { shapeError, shaped } from '../functional/record.js';
 import { Module, Parameter } from '../module.js';
 import { GELU } from './activations.js';
 import { Sequential } from './containers.js';
-import { Conv1d, Dropout, Linear, ReLU } from './layers.js';
+import { Conv1d, Dropout, Flatten, Linear, ReLU } from './layers.js';
 
 /** @import { Operand, SymbolicTensor } from '../tensor.js' */
 
@@ -154,16 +154,18 @@ class EinMix extends Module {
    * @param {number} heads
    * @param {number} inFeatures
    * @param {number} outFeatures
+   * @param {{ bias?: boolean }} [options] `bias` (true)
    */
-  constructor(heads, inFeatures, outFeatures) {
+  constructor(heads, inFeatures, outFeatures, { bias = true } = {}) {
     super();
     this.weight = new Parameter([heads, inFeatures, outFeatures]);
-    this.bias = new Parameter([1, heads, 1, outFeatures]);
+    this.bias = bias ? new Parameter([1, heads, 1, outFeatures]) : null;
   }
 
   /** @param {Operand} x [b, heads, w, inFeatures] */
   forward(x) {
-    return F.add(F.matmul(x, this.weight), this.bias);
+    const y = F.matmul(x, this.weight);
+    return this.bias ? F.add(y, this.bias) : y;
   }
 
   extraRepr() {
@@ -213,6 +215,35 @@ export class GroupedMLP extends Module {
   /** @param {Operand} kv [b, heads, w, compressBlockSize, dimHead] */
   forward(kv) {
     return this.net(F.flatten(shaped('GroupedMLP', kv, this.windows), 3));
+  }
+}
+
+/**
+ * One projection of a window without bias.  kv [b, heads, w, compressBlockSize, dimHead] -> [b, heads, w, dimHead]. With heads = 1 (kv may have
+ * any number of heads) of the window's n vectors in a row, weight `compress.1.weight` [dimHead, compressBlockSize dimHead]; with more of the
+ * sum of its vectors, for each head with a matrix of its own, weight `compress.weight` [heads, dimHead, dimHead].
+ */
+export class SingleProjection extends Module {
+  /**
+   * @param {number} dimHead
+   * @param {number} compressBlockSize
+   * @param {number} [heads] 1
+   */
+  constructor(dimHead, compressBlockSize, heads = 1) {
+    super();
+    integer('SingleProjection: dimHead', dimHead, 1);
+    this.block = integer('SingleProjection: compressBlockSize', compressBlockSize, 1);
+    this.windows = ['b', integer('SingleProjection: heads', heads, 1) > 1 ? heads : 'heads', 'w', compressBlockSize, dimHead];
+    this.compress = heads > 1 ? new EinMix(heads, dimHead, dimHead, { bias: false })
+      : new Sequential(new Flatten(3), new Linear(dimHead * compressBlockSize, dimHead, { bias: false }));
+  }
+
+  /** @param {Operand} kv [b, heads, w, compressBlockSize, dimHead] */
+  forward(kv) {
+    const input = shaped('SingleProjection', kv, this.windows);
+    if (this.compress instanceof Sequential) return this.compress(input);
+    if (input.shape[3] === null) throw shapeError(`SingleProjection: the window must have a fixed size, ${this.block}, in ${showShape(input.shape)}`);
+    return this.compress(F.mul(F.mean(input, 3), this.block));
   }
 }
 

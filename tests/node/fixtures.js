@@ -9,8 +9,12 @@ const { compile, safetensors, Tensor } = lamella;
 /** @param {string} path 'nn.Conv2d' @returns {any} */
 const find = (path) => path.split('.').reduce((from, name) => from[name], /** @type {any} */ (lamella));
 
-/** Modules among the arguments of a module: { class, args }. @param {any} arg @returns {any} */
-const argument = (arg) => (arg?.class ? make(arg) : arg);
+/** Modules among the arguments of a module and in its options: { class, args }. @param {any} arg @returns {any} */
+function argument(arg) {
+  if (arg?.class) return make(arg);
+  if (typeof arg !== 'object' || arg === null || Array.isArray(arg)) return arg;
+  return Object.fromEntries(Object.entries(arg).map(([name, value]) => [name, argument(value)]));
+}
 
 /** @param {{ class: string, args: any[], options?: Record<string, number> }} described */
 function make({ class: path, args, options }) {
