@@ -5,7 +5,8 @@ import { shapeError, shaped } from '../functional/record.js';
 import { Module } from '../module.js';
 import { GELU } from './activations.js';
 import { ModuleList } from './containers.js';
-import { Linear, RMSNorm } from './layers.js';
+import { Linear } from './layers.js';
+import { RMSNorm } from './norm.js';
 
 /** @import { SymbolicTensor, Operand } from '../tensor.js' */
 

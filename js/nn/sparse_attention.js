@@ -7,7 +7,8 @@ import { linearRows } from '../functional/layers.js';
 import { shaped } from '../functional/record.js';
 import { Module, Parameter } from '../module.js';
 import { Sequential } from './containers.js';
-import { Flatten, Linear, ReLU, RMSNorm, Sigmoid } from './layers.js';
+import { Flatten, Linear, ReLU, Sigmoid } from './layers.js';
+import { RMSNorm } from './norm.js';
 import { RotaryEmbedding } from './rotary.js';
 
 /** @import { SymbolicTensor, Operand } from '../tensor.js' */

@@ -23,7 +23,7 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
     if (!is(k, q, LAM_ANY, kv) || !is(&in[V], q, k->dims[1], kv))
         return text_format(why, LAM_TEXT, "k %v and v %v: expected [b, t, %d heads of %d] like q %v", k, &in[V], o->kv_heads, d, q), LAM_EVALUE;
     if (k->dims[1] != LAM_ANY && q->dims[1] != LAM_ANY && (o->causal ? k->dims[1] < q->dims[1] : k->dims[1] != q->dims[1]))
-        return text_format(why, LAM_TEXT, "%d queries and %d keys", q->dims[1], k->dims[1]), LAM_EVALUE;
+        return text_format(why, LAM_TEXT, "%d queries and %d keys%s", q->dims[1], k->dims[1], o->causal ? "" : ": only causal attention goes on from call to call"), LAM_EVALUE;
     int blocks = k->dims[1] == LAM_ANY ? LAM_ANY : k->dims[1] / o->stride;
     if (!is(ck, q, blocks, kv) || !is(&in[CV], q, blocks, kv))
         return text_format(why, LAM_TEXT, "compressed k %v and v %v: expected [b, floor(t / %d), %d], t of k %v", ck, &in[CV], o->stride, kv, k), LAM_EVALUE;
