@@ -48,6 +48,7 @@ enum {
     OP_ANY_TYPE = 32,         /* moves numbers without looking at them: all inputs and the output are of one type */
     OP_MAKES_I32 = 64,        /* the output is i32 */
     OP_CACHE = 128,           /* in a session with a context the output is memory that outlives the run; else as OP_VIEW */
+    OP_IN_PLACE_FIRST = 256,  /* as OP_IN_PLACE, but over the first input only */
 };
 
 /* A layer. shape and finish may fail; run may not fail, allocate or print. */

@@ -61,8 +61,8 @@ static void share_in_place(lam_session *s) {
     for (int i = 0; i < s->layer_count; i++) {
         const lam_node *n = session_node(s, i);
         if (n->add >= 0 && share(s, i, n->add, n->out)) continue;
-        if (!(n->op->flags & OP_IN_PLACE)) continue;
-        if (!share(s, i, n->in[0], n->out) && n->in_count > 1) share(s, i, n->in[1], n->out);
+        if (!(n->op->flags & (OP_IN_PLACE | OP_IN_PLACE_FIRST)) || share(s, i, n->in[0], n->out)) continue;
+        if ((n->op->flags & OP_IN_PLACE) && n->in_count > 1) share(s, i, n->in[1], n->out);
     }
 }
 

@@ -126,7 +126,7 @@ static double rotary_flops(const lam_run *r) {
     return 6.0 * (double)shape_elements(x) / x->dims[x->rank - 1] * r->in[TABLE].shape.dims[2];
 }
 
-static const lam_op op_rotary = { .name = "rotary", .shape = rotary_shape, .run = rotary_run, .flops = rotary_flops };
+static const lam_op op_rotary = { .name = "rotary", .flags = OP_IN_PLACE_FIRST, .shape = rotary_shape, .run = rotary_run, .flops = rotary_flops };
 
 lam_value lam_rotary(lam_graph *g, lam_value x, lam_value table, int axis, int first, int interleaved) {
     const lam_value in[] = { graph_in_layout(g, x, LAYOUT_PLAIN), table };

@@ -50,12 +50,14 @@ static void graph(int axis, int t, int interleaved, int longest, lam_pool *pool)
     lam_graph *g = lam_graph_new();
     lam_value x = lam_input(g, LAM_F32, 4, (int[]){ LAM_ANY, LAM_ANY, LAM_ANY, WIDTH });
     lam_value turned = lam_rotary_table(g, x, axis, lam_weight(g, "freqs", 1, (int[]){ HALF }), 1.5f, 3, longest);
-    lam_output(g, lam_rotary(g, x, turned, axis, FIRST, interleaved));
-    CHECK(lam_compile(g) == LAM_OK && lam_load(g, 0, LAM_F32, freqs, 0, HALF) == LAM_OK, "%s", lam_graph_error(g));
+    /* A computed tensor, so that the rotation is in place. */
+    lam_output(g, lam_rotary(g, lam_arithmetic(g, x, lam_weight(g, "two", 0, NULL), LAM_MUL), turned, axis, FIRST, interleaved));
+    CHECK(lam_compile(g) == LAM_OK && lam_load(g, 0, LAM_F32, freqs, 0, HALF) == LAM_OK && lam_load(g, 1, LAM_F32, &(float){ 2 }, 0, 1) == LAM_OK, "%s",
+          lam_graph_error(g));
     lam_session *s = lam_session_new(g, pool);
     CHECK(lam_session_resize(s, 0, 4, dims) == LAM_OK && lam_session_prepare(s) == LAM_OK, "%s", lam_session_error(s));
     float *in = lam_session_input(s, 0), *given = check_floats((size_t)n), *expected = check_floats((size_t)n);
-    memcpy(in, given, (size_t)n * sizeof *in);
+    for (int i = 0; i < n; i++) in[i] = given[i] / 2;
     double ratio = longest && tokens > longest ? 3.0 * tokens / longest - 2 : 1;
     for (int i = 0; i < n / WIDTH; i++) {
         int at[] = { i / (3 * t), i / t % 3, i % t }, token = at[axis < 0 ? axis + 4 : axis];
@@ -76,11 +78,11 @@ static void graph(int axis, int t, int interleaved, int longest, lam_pool *pool)
 
 /* Tokens one after another get the positions, and with dynamic scaling the length, that they have in the whole. */
 static void remembers(void) {
-    enum { HALF = 4, TOKENS = 9, WIDTH = 2 * HALF };
-    static const float freqs[HALF] = { 1, 0.3f, 0.1f, 0.02f };
+    enum { HALF = 6, TOKENS = 9, WIDTH = 2 * HALF };
+    static const float freqs[HALF] = { 1, 0.3f, 0.1f, 0.02f, 0.5f, 0.7f };
     lam_graph *g = lam_graph_new();
     lam_value x = lam_input(g, LAM_F32, 3, (int[]){ 1, LAM_ANY, WIDTH }), f = lam_weight(g, "freqs", 1, (int[]){ HALF });
-    lam_output(g, lam_cache(g, lam_rotary(g, x, lam_rotary_table(g, x, 1, f, 1, 0, 0), 1, 0, 0), 1));
+    lam_output(g, lam_cache(g, lam_rotary(g, x, lam_rotary_table(g, x, 1, f, 1, 0, 0), 1, 0, 1), 1));   /* as large as its table */
     lam_output(g, lam_rotary_table(g, x, 1, f, 1, 2, 4));
     CHECK(lam_compile(g) == LAM_OK && lam_load(g, 0, LAM_F32, freqs, 0, HALF) == LAM_OK, "%s", lam_graph_error(g));
     float *given = check_floats(TOKENS * WIDTH), expected[TOKENS * WIDTH], row[WIDTH];
@@ -100,7 +102,7 @@ static void remembers(void) {
                 double angle = t * freqs[j] * pow(ratio, -j / (HALF - 1.0)), got = lam_session_output(s, 1)[(t - at) * WIDTH + j];
                 CHECK(fabs(got - cos(angle)) < 1e-5, "token %d of %d, cosine %d: %g, expected %g", t, length, j, got, cos(angle));
             }
-            turn(expected + t * WIDTH, given + t * WIDTH, row, 1, WIDTH, 0, HALF, 0);
+            turn(expected + t * WIDTH, given + t * WIDTH, row, 1, WIDTH, 0, HALF, 1);
         }
         check_close(lam_session_output(s, 0), expected, (size_t)(length * WIDTH), 1e-6, "token by token");
     }
