@@ -2,6 +2,7 @@ import { integer, show, showShape } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { readInput } from './inputs.js';
 import { Session } from './session.js';
+import { planned, Summary } from './summary.js';
 import { Tensor } from './tensor.js';
 
 /** @typedef {import('./inputs.js').InputSpec} InputSpec */
@@ -123,6 +124,21 @@ export class Model {
     const method = this.#method('forward');
     const { layers } = await this.#run(method, this.#ownSession(method), 'forward', inputs, true);
     return /** @type {LayerProfile[]} */ (layers);
+  }
+
+  /**
+   * The layers as they are run, with their output shapes, parameters, floating point operations and bytes, for inputs of these sizes; nothing is
+   * run. `console.log(await model.summary([8, 3, 224, 224]))` prints a table (in browsers `String(...)` of it), `rows` and `totals` are the numbers.
+   * @param {...(readonly number[] | { method?: string })} shapes The sizes of each input; left out, those that `inputs` declares, with 1 for each null.
+   *   `{ method }` may come last, one of `model.methods`; default 'forward'.
+   * @returns {Promise<Summary>}
+   * @throws {LamellaError} 'argument' or 'shape': the sizes are not what the network takes; 'memory' (as much is needed as for a forward); 'disposed'.
+   */
+  async summary(...shapes) {
+    const { name, sizes } = planned(shapes, (wanted) => this.#method(wanted).specs);
+    const { inputs, outputs } = this.#method(name);
+    const layers = await this.#enqueue(() => this.#alive().plan({ inputs, outputs }, sizes));
+    return new Summary(this.module, name, sizes, layers);
   }
 
   /** Bytes held: packed weights, activations (settled by the largest input so far), caches of sessions, and their sum; zeros after dispose. */

@@ -253,3 +253,4 @@ LAM_API void        lam_session_profile(lam_session *s, int on);      /* take ti
 LAM_API double      lam_layer_milliseconds(const lam_session *s, int layer);
 LAM_API double      lam_layer_flops(const lam_session *s, int layer); /* multiplications + additions of the textbook formula */
 LAM_API double      lam_layer_bytes(const lam_session *s, int layer); /* inputs, outputs and weights touched once */
+LAM_API int         lam_layer_weight(const lam_session *s, int layer, int i); /* number of the i-th weight it reads; -1: there is none */

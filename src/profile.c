@@ -1,4 +1,4 @@
-/* Figures of the last run, layer by layer. */
+/* What there is to say about each layer: of the plan, and of the last run. */
 #include "session.h"
 
 int lam_layer_count(const lam_session *s) { return s->layer_count; }
@@ -31,4 +31,14 @@ double lam_layer_bytes(const lam_session *s, int layer) {
     for (int i = 0; i < n->in_count; i++)
         if (run.in[i].data) floats += shape_elements(&run.in[i].shape);
     return (double)floats * sizeof(float);
+}
+
+int lam_layer_weight(const lam_session *s, int layer, int i) {
+    const lam_node *n = session_node(s, layer);
+    const lam_value extra[] = { n->add, n->norm.mean, n->norm.var, n->norm.weight, n->norm.bias };
+    for (int j = 0; j < n->in_count + 5; j++) {
+        lam_value x = j < n->in_count ? n->in[j] : extra[j - n->in_count];
+        if (x >= 0 && s->g->values[x].weight >= 0 && !i--) return s->g->values[x].weight;
+    }
+    return -1;
 }

@@ -330,6 +330,28 @@ export class Runner {
     });
   }
 
+  /**
+   * The layers for inputs of these sizes, with the names of the weights that each reads. Nothing is run.
+   * @param {{ inputs: Range, outputs: Range }} session As for open.
+   * @param {number[][]} shapes
+   * @returns {Promise<(LayerProfile & { weights: string[] })[]>}
+   */
+  async plan(session, shapes) {
+    const { exports } = this.engine;
+    const id = await this.open(session);
+    try {
+      const { pointer } = this.opened(id);
+      this.prepare(this.opened(id), shapes);
+      return this.layers(pointer).map((layer, i) => {
+        const weights = [];
+        for (let j = 0, weight; (weight = exports.lam_layer_weight(pointer, i, j)) >= 0; j++) weights.push(this.engine.string(exports.lam_weight_name(this.graph, weight)));
+        return { ...layer, weights };
+      });
+    } finally {
+      this.free(id);
+    }
+  }
+
   /** Frees everything; may be called at any time, and again. */
   dispose() {
     const { exports } = this.engine;

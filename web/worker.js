@@ -205,6 +205,15 @@ export class RemoteRunner {
     }
   }
 
+  /**
+   * @param {{ inputs: import('./runner.js').Range, outputs: import('./runner.js').Range }} session
+   * @param {number[][]} shapes
+   * @returns {ReturnType<import('./runner.js').Runner['plan']>}
+   */
+  plan(session, shapes) {
+    return this.request('plan', [session, shapes]);
+  }
+
   /** Ends the worker, and with it everything it holds. */
   dispose() {
     this.worker.end();

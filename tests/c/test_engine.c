@@ -202,6 +202,7 @@ static void test_profile(void) {
     CHECK(lam_layer_rank(s, 0) == 2 && lam_layer_dim(s, 0, 0) == 3 && lam_layer_dim(s, 0, 1) == 4, "shape");
     CHECK(lam_layer_flops(s, 0) == 2 * 3 * 4 * 6 + 12, "%g operations", lam_layer_flops(s, 0));
     CHECK(lam_layer_bytes(s, 0) >= (18 + 12 + 24) * 4.0 && lam_layer_milliseconds(s, 0) >= 0, "%g bytes", lam_layer_bytes(s, 0));
+    CHECK(lam_layer_weight(s, 0, 0) == 0 && lam_layer_weight(s, 0, 1) == -1, "weight %d, then %d", lam_layer_weight(s, 0, 0), lam_layer_weight(s, 0, 1));
     lam_session_free(s);
     lam_graph_free(g);
 }
