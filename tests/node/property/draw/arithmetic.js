@@ -53,6 +53,21 @@ export const sub = arithmetic('sub');
 export const mul = arithmetic('mul');
 export const div = arithmetic('div', 'divisor');
 
+/** Of a weight, or of a part of what it is expanded as. @type {Draw} */
+export function expandAs(r) {
+  const shape = r.shape(0, 5, 9);
+  const small = shape.slice(r.int(0, shape.length)).map((size) => (r.chance() ? 1 : size));
+  const [part, dim] = [shape.length > 0 && r.chance(0.3), r.int(0, Math.max(shape.length - 1, 0))];
+  const varies = shape.map((_, i) => i < shape.length - small.length || small[i - shape.length + small.length] === 1);
+  const least = (/** @type {number} */ axis) => (part && axis === dim ? 1 : 0);
+  return {
+    args: { part, small, dim },
+    runs: several(r, () => [{ shape: shape.map((size, i) => (varies[i] || part ? Math.max(r.sizeOrZero(5), least(i)) : Math.max(size, least(i)))), known: !part }]),
+    weights: part ? {} : { w: small },
+    program: (f, [x], { w }) => f.expandAs(part ? f.narrow(x, dim, 0, 1) : w, x),
+  };
+}
+
 /** Of inputs, and with a weight on either side: a right one is packed while it loads. @type {Draw} */
 export function matmul(r) {
   const [k, n, transposeB] = [r.sizeOrZero(24), r.size(24), r.chance()];

@@ -63,6 +63,12 @@ const STEPS = {
     const [w, b] = [r.chance() ? weight([width]) : '', r.chance() ? weight([width]) : ''];
     return { told: 'layerNorm', apply: (f, v, p) => f.layerNorm(v[at], width, p[w] ?? null, p[b] ?? null, 0.01) };
   },
+  rmsNorm({ r, at, weight }, shape) {
+    const width = shape.at(-1);
+    if (!width) return null;
+    const w = r.chance() ? weight([width]) : '';
+    return { told: 'rmsNorm', apply: (f, v, p) => f.rmsNorm(v[at], width, p[w] ?? null, 0.01) };
+  },
   batchNorm({ r, at, weight }, shape) {
     const c = shape[1];
     if (!c || shape.length > 4) return null;

@@ -151,3 +151,17 @@ export function layerNorm(r) {
     program: (f, [x], w) => f.layerNorm(x, shape.length === 1 && eps === 0.1 ? shape[0] : shape, w.weight ?? null, w.bias ?? null, eps),
   };
 }
+
+/** @type {Draw} */
+export function rmsNorm(r) {
+  const shape = Array.from({ length: r.pick([1, 1, 2, 3]) }, () => r.size(r.chance(0.2) ? 40 : 9));
+  const eps = r.pick([undefined, null, 1e-6, 0.1]);
+  const rank = r.int(0, 3);
+  const kind = values(r);
+  return {
+    args: { shape, eps },
+    runs: several(r, () => [{ shape: [...lead(r, rank), ...shape], values: kind }]),
+    weights: r.chance(0.7) ? { weight: shape } : {},
+    program: (f, [x], w) => f.rmsNorm(x, shape.length === 1 && eps ? shape[0] : shape, w.weight ?? null, eps),
+  };
+}

@@ -32,6 +32,9 @@ export const sub = arithmetic((a, b) => a - b, (a, b) => a.slack + b.slack);
 export const mul = arithmetic((a, b) => a * b, (a, b) => (a.slack && a.slack * largest(b.data)) + (b.slack && b.slack * largest(a.data)));
 export const div = arithmetic((a, b) => a / b, (a, b) => (a.slack && a.slack / smallest(b)) + (b.slack && b.slack * largest(a.data) / smallest(b) ** 2));
 
+/** @param {Reference | number} x @param {Reference} other */
+export const expandAs = (x, other) => ({ ...arithmetic((_, b) => b, () => 0)(other, x), slack: lift(x).slack });
+
 /** @param {Reference} a @param {Reference} b @param {{ transposeB?: boolean }} [options] @returns {Reference} */
 export function matmul(a, b, { transposeB = false } = {}) {
   const [m, k] = a.shape.slice(-2);

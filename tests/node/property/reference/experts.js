@@ -7,7 +7,7 @@ import { largest, tensor } from './tensor.js';
 /** @import { Reference } from './tensor.js' */
 
 /** Indices of the `n` largest, the first of equal ones. @param {number[]} numbers @param {number} n */
-const best = (numbers, n) => [...numbers.keys()].sort((a, b) => numbers[b] - numbers[a] || a - b).slice(0, n);
+export const best = (numbers, n) => [...numbers.keys()].sort((a, b) => numbers[b] - numbers[a] || a - b).slice(0, n);
 
 /**
  * @param {Reference} logits [..., experts]

@@ -7,3 +7,4 @@ export * from './lookup.js';
 export * from './pool.js';
 export * from './rotary.js';
 export * from './shape.js';
+export * from './sparse_attention.js';

@@ -127,3 +127,18 @@ export function layerNorm(x, normalizedShape, weight = null, bias = null, eps = 
   }
   return tensor(x.shape, y, largest(y) + terms + steepest * x.slack);
 }
+
+/** @param {Reference} x @param {number | number[]} normalizedShape @param {Reference | null} [weight] @param {number | null} [eps] */
+export function rmsNorm(x, normalizedShape, weight = null, eps = null) {
+  const d = count([normalizedShape].flat());
+  const y = new Float64Array(x.data.length);
+  const most = weight ? largest(weight.data) : 1;
+  let steepest = 0;
+  for (let at = 0; at < y.length; at += d) {
+    const row = x.data.subarray(at, at + d);
+    const root = Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / d + (eps ?? 2 ** -23));
+    for (let i = 0; i < d; i++) y[at + i] = row[i] / root * (weight ? weight.data[i] : 1);
+    steepest = Math.max(steepest, (1 + largest(row) / root) / root * most);
+  }
+  return tensor(x.shape, y, largest(y) + steepest * x.slack);
+}
