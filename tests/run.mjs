@@ -1,5 +1,5 @@
 // Every test, after setting up what is missing.  npm test [-- STEP...]
-// Steps: build types native node browser packages coverage. A step that fails does not stop the others; the exit status tells.
+// Steps: build types native node parity browser packages coverage. A step that fails does not stop the others; the exit status tells.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -13,6 +13,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Milliseconds that one test may take, on a busy machine too. */
 const PATIENCE = 600_000;
 const COVERAGE = join(ROOT, 'build/coverage');
+const PARITY = join(ROOT, 'build/parity');
 
 /**
  * @param {string} program
@@ -91,9 +92,10 @@ const steps = {
     native('tsan', 'thread', [], ['-R', '^(pool|engine)$']),
   ].every(Boolean),
   node: () => {
-    rmSync(COVERAGE, { recursive: true, force: true });
+    for (const old of [COVERAGE, PARITY]) rmSync(old, { recursive: true, force: true });
     return [...new Set([process.execPath, newestNode()])].map(node => nodeTests('tests/node', node, { NODE_V8_COVERAGE: COVERAGE })).every(Boolean);
   },
+  parity: () => run(process.execPath, ['tests/parity.mjs']),
   browser: () => nodeTests('tests/browser'),
   packages: () => nodeTests('tests/packages'),
   coverage: () => [

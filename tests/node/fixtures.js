@@ -2,12 +2,37 @@
 import * as lamella from '../../js/index.js';
 import { features } from '../../web/features.js';
 
-const { compile, safetensors, Tensor } = lamella;
+const { compile, Module, nn, safetensors, Tensor } = lamella;
 
 /** @typedef {{ name: string, class: string, args: any[], tolerance: number, runs?: number, inputs?: any, options?: Record<string, number>, checkpoint?: string, prefix?: string }} Case */
 
 /** @param {string} path 'nn.Conv2d' @returns {any} */
 const find = (path) => path.split('.').reduce((from, name) => from[name], /** @type {any} */ (lamella));
+
+/** A function of F as a module; among its arguments { input } is the number of an input, { weight, shape } a Parameter. */
+class Call extends Module {
+  /** @param {(...args: any[]) => any} call @param {any[]} args */
+  constructor(call, args) {
+    super();
+    this.call = call;
+    this.args = args;
+    this.fill(args, []);   // makes the Parameters
+  }
+
+  /** @param {any} arg @param {any[]} inputs @returns {any} */
+  fill(arg, inputs) {
+    if (Array.isArray(arg)) return arg.map((part) => this.fill(part, inputs));
+    if (typeof arg !== 'object' || arg === null) return arg;
+    if ('input' in arg) return inputs[arg.input];
+    if ('weight' in arg) return (/** @type {any} */ (this)[arg.weight] ??= new nn.Parameter(arg.shape));
+    return Object.fromEntries(Object.entries(arg).map(([name, value]) => [name, this.fill(value, inputs)]));
+  }
+
+  /** @param {...any} inputs */
+  forward(...inputs) {
+    return this.call(...this.fill(this.args, inputs));
+  }
+}
 
 /** Modules among the arguments of a module and in its options: { class, args }. @param {any} arg @returns {any} */
 function argument(arg) {
@@ -18,6 +43,7 @@ function argument(arg) {
 
 /** @param {{ class: string, args: any[], options?: Record<string, number> }} described */
 function make({ class: path, args, options }) {
+  if (path.startsWith('F.')) return new Call(find(path), args);
   const Class = find(path);
   if (!options) return new Class(...args.map(argument));
   // Some inputs go into forward's last argument: masks.

@@ -1,13 +1,13 @@
 /** Every fixture of tests/reference through every build that this Node runs, or the one that LAMELLA_BUILD names. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { buildsHere, error, runFile } from './fixtures.js';
+import { Parity } from './parity.js';
 
 const folder = fileURLToPath(new URL('../reference/fixtures', import.meta.url));
-const results = fileURLToPath(new URL('../../build/parity', import.meta.url));
 const builds = process.env.LAMELLA_BUILD ? [process.env.LAMELLA_BUILD] : buildsHere();
 // Not lists of cases: their own tests read them.
 const plain = ['emoji.safetensors', 'experts.safetensors', 'open_clip_tiny.safetensors', 'rn50_generated.safetensors'];
@@ -22,7 +22,7 @@ test('the comparison sees NaN, another shape and a wrong number', () => {
 });
 
 for (const build of builds) {
-  /** Worst error over tolerance, by class. @type {Record<string, { error: number, tolerance: number, cases: number }>} */
+  const parity = new Parity('fixtures', build);
   const table = {};
   const threads = build.endsWith('threads') ? 3 : 1;
   for (const file of files) {
@@ -30,9 +30,7 @@ for (const build of builds) {
       const failed = [];
       let cases = 0;
       for await (const { test: { name, class: path, tolerance }, ratio } of runFile(join(folder, file), (other) => join(folder, other), { build, threads })) {
-        const row = table[path] ??= { error: 0, tolerance, cases: 0 };
-        row.error = Math.max(row.error, ratio * tolerance);
-        row.cases++;
+        parity.add(path, ratio * tolerance, tolerance);
         cases++;
         if (!(ratio <= 1)) failed.push(`${path} ${name}: ${ratio.toFixed(2)} x the tolerance ${tolerance}`);
       }
@@ -40,11 +38,5 @@ for (const build of builds) {
       assert.ok(cases, 'the fixture has no cases');
     });
   }
-  after(() => {
-    mkdirSync(results, { recursive: true });
-    writeFileSync(join(results, `${build}.json`), JSON.stringify(table, null, 1));
-    for (const [path, { error: worst, tolerance, cases }] of Object.entries(table)) {
-      console.log(`${build.padEnd(16)} ${path.padEnd(24)} ${String(cases).padStart(3)} cases  error ${worst.toExponential(1)}  tolerance ${tolerance}`);
-    }
-  });
+  after(() => parity.write());
 }

@@ -4,6 +4,7 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { compile, models, safetensors, Tensor } from '../../js/index.js';
 import { buildsHere, error } from './fixtures.js';
+import { Parity } from './parity.js';
 import { generatedPictures, generatedWeight } from './generated-weights.js';
 
 const FIXTURE = fileURLToPath(new URL('../reference/fixtures/rn50_generated.safetensors', import.meta.url));
@@ -42,12 +43,14 @@ test('Python and JavaScript generate the same numbers', async () => {
 });
 
 for (const build of builds) {
+  const parity = new Parity('generated-weights', build);
+  after(() => parity.write());
   test(`${build}: RN50 at 224 x 224`, async () => {
     const model = await compile(new models.ModifiedResNet(config), { weights: checkpoint, build, threads: build.endsWith('threads') ? 2 : 1 });
     try {
       const expected = new Tensor(await stored('output'), [2, 1024]);
       const worst = error(await model.forward(new Tensor(generatedPictures(2), [2, 3, 224, 224])), expected);
-      console.log(`${build.padEnd(16)} RN50 at 224 x 224  error ${worst.toExponential(1)}  tolerance ${TOLERANCE}`);
+      parity.add('RN50 of open_clip, 224 x 224', worst, TOLERANCE);
       assert.ok(worst <= TOLERANCE, `${worst} > ${TOLERANCE}`);
     } finally {
       model.dispose();

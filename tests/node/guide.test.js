@@ -9,6 +9,7 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { safetensors } from '../../js/index.js';
 import { buildsHere } from './fixtures.js';
+import { Parity } from './parity.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const fixtures = join(root, 'tests/reference/fixtures/guide');
@@ -57,12 +58,14 @@ test('check.mjs prints what the page says', () => {
 });
 
 for (const build of builds) {
+  const parity = new Parity('guide', build);
+  after(() => parity.write());
   test(`${build}: both models agree with PyTorch`, async () => {
     const load = (/** @type {string} */ name) => import(pathToFileURL(join(folder, name)).href);
     const [{ compare }, { ViT }, { LocalGlobal }] = await Promise.all(['compare.mjs', 'vit.mjs', 'local_global.mjs'].map(load));
     for (const [Class, name] of [[ViT, 'vit.safetensors'], [LocalGlobal, 'local_global.safetensors']]) {
       const error = await compare(new Class(), join(folder, name), { build, threads: build.endsWith('threads') ? 2 : 1 });
-      console.log(`${build.padEnd(16)} js/MODELS.md: ${name}  error ${error.toExponential(1)}`);
+      parity.add(`${Class.name} of js/MODELS.md`, error, 1e-5);
       assert.ok(error < 1e-5, `${name}: ${error}`);
     }
     // A weight less, a number off: compare notices.
