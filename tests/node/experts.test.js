@@ -1,9 +1,10 @@
 /** Mixtures of experts: F.route and F.experts with PyTorch's numbers in every build, and what they refuse. */
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { after, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { compile, F, Module, Parameter, safetensors, Tensor } from '../../js/index.js';
 import { buildsHere, error } from './fixtures.js';
+import { Parity } from './parity.js';
 
 const FIXTURE = fileURLToPath(new URL('../reference/fixtures/experts.safetensors', import.meta.url));
 const builds = process.env.LAMELLA_BUILD ? [process.env.LAMELLA_BUILD] : buildsHere();
@@ -33,6 +34,8 @@ describe('mixtures of experts', async () => {
     return new Tensor(stored.toFloat32(), stored.shape);
   };
   for (const build of builds) {
+    const parity = new Parity('experts', build);
+    after(() => parity.write());
     for (const [i, { name, args, tolerance }] of cases.entries()) {
       it(`${build}: ${name}`, async () => {
         const x = await read(`${i}.input.0`);
@@ -43,6 +46,7 @@ describe('mixtures of experts', async () => {
           model.dispose();
           for (const [j, y] of outputs.entries()) {
             const relative = error(y, await read(`${i}.output.${j}`));
+            parity.add(['F.route', 'F.experts'][j], relative, tolerance);
             assert.ok(relative <= tolerance, `output ${j}: ${relative}`);
           }
         }
