@@ -1,11 +1,11 @@
-/** js/MODELS.md: its code as it stands there, outside the package, against what PyTorch gave for its Python. */
+/** js/MODELS.md and README.md: their code as it stands there, outside the package; js/MODELS.md against what PyTorch gave for its Python. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { safetensors } from '../../js/index.js';
 import { buildsHere } from './fixtures.js';
@@ -76,3 +76,24 @@ for (const build of builds) {
     await assert.rejects(compare(new ViT({ depth: 2 }), join(folder, 'vit.safetensors'), { build }), { code: 'keys' });
   });
 }
+
+describe('README.md', () => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  const code = /** @type {RegExpMatchArray} */ (readme.match(/^```js\n(import [^`]*?class Net extends [^`]*)^```$/m))[1];
+  const texts = [...readme.matchAll(/^```text\n(.*?)\n```$/gms)].map(([, text]) => text);
+
+  test('its model runs, and prints what is shown', async () => {
+    const [declaration] = code.split('const model');
+    writeFileSync(join(folder, 'net.mjs'), `${declaration}export { Net };`);
+    const { Net } = await import(pathToFileURL(join(folder, 'net.mjs')).href);
+    const weights = new Map([...new Net().stateDict()].map(([name, { shape }]) => [name, { shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.1) }]));
+    writeFileSync(join(folder, 'net.safetensors'), safetensors.write(weights));
+    const program = `const pixels = new Float32Array(2 * 3 * 64 * 48);\n${code}
+console.log(data.length, shape.join(), [...data].every((number) => Math.abs(number - 0.1) < 1e-6));
+console.log(String(await model.summary([1, 3, 64, 48])));
+console.log(new nn.SEBlock(32, { reduction: 8 }));`;
+    writeFileSync(join(folder, 'readme.mjs'), program);
+    const printed = execFileSync(process.execPath, ['readme.mjs'], { cwd: folder, encoding: 'utf8' }).trimEnd();
+    assert.equal(printed, `20 2,10 true\n${texts[1]}\n${texts[0]}`, 'README.md shows another tree or table');
+  });
+});
