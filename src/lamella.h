@@ -128,9 +128,12 @@ LAM_API lam_value lam_mean(lam_graph *g, lam_value x, int axis, int keep_axis);
 LAM_API lam_value lam_matmul(lam_graph *g, lam_value a, lam_value b, int transpose_b);
 
 /* softmax(scale q k^T + mask) v.  q [..., t, d]  k [..., s, d]  v [..., s, e]  mask broadcastable to [..., t, s], added, or LAM_NONE
- * -> [..., t, e].  scale 0: 1 / sqrt(d). causal: row i sees columns j <= i. Leading dimensions are equal, or k's and v's last of them
- * divides q's (grouped heads). torch.nn.functional.scaled_dot_product_attention. */
-LAM_API lam_value lam_attention(lam_graph *g, lam_value q, lam_value k, lam_value v, lam_value mask, float scale, int causal);
+ * -> [..., t, e].  scale NAN: 1 / sqrt(d). window [2] or NULL: query i sees keys p - window[0] <= j <= p + window[1], p = i, or
+ * p = i + s - t with from_end, where the last query stands at the last key; -1 is unlimited, {-1, 0} causal. A query that sees no key
+ * gives zeros. Leading dimensions are equal, or k's and v's last of them divides q's (grouped heads).
+ * torch.nn.functional.scaled_dot_product_attention, and flash-attention's window. */
+LAM_API lam_value lam_attention(lam_graph *g, lam_value q, lam_value k, lam_value v, lam_value mask, float scale, const int *window,
+                                int from_end);
 
 /* Cosines and sines of rotary position embedding, for the tokens along an axis of x [..., t, ...]: with angle a = (position + i) freqs[j],
  * position being the tokens that the session has seen before, y[i, 0, j] = scale cos(a) and y[i, 1, j] = scale sin(a).

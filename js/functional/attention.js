@@ -1,5 +1,5 @@
 /** Attention. */
-import { boolean, divides, finite, integer, options, showShape } from '../arguments.js';
+import { badArgument, boolean, divides, finite, integer, options, pair, showShape } from '../arguments.js';
 import { div, sub } from './arithmetic.js';
 import { optional, record, shapeError, symbolic, value } from './record.js';
 
@@ -15,12 +15,19 @@ import { optional, record, shapeError, symbolic, value } from './record.js';
  * @param {Operand | null} [options.attnMask] Broadcastable to [..., t, s]. Added to the scores; one of dtype 'bool' (an input declared
  *   as `{ shape, dtype: 'bool' }`) says instead which scores count: true counts, false does not.
  * @param {number} [options.dropoutP] Does nothing: there is no dropout outside training.
- * @param {boolean} [options.isCausal] Row i sees columns 0 to i.
+ * @param {boolean} [options.isCausal] Query i sees keys 0 to i.
  * @param {number | null} [options.scale] Defaults to 1 / sqrt(d).
  * @param {boolean} [options.enableGqa] The heads (axis -3) of q are a multiple of those of k and v.
+ * @param {number | [number, number]} [options.windowSize] Query i sees keys i - left to i + right: [left, right], or one number for both; -1
+ *   (the default) is unlimited. With isCausal right is 0. The time grows with the window instead of with s.
+ * @param {'start' | 'end'} [options.align] Which keys isCausal and windowSize mean: query i stands at key i ('start', as in PyTorch), or
+ *   the last query stands at the last key ('end', as with cached keys: query i stands at key i + s - t).
+ * A query that sees no key gives zeros.
  */
-export function scaledDotProductAttention(query, key, value_, { attnMask = null, isCausal = false, scale = null, enableGqa = false, ...rest } = {}) {
+export function scaledDotProductAttention(query, key, value_, { attnMask = null, isCausal = false, scale = null, enableGqa = false, windowSize = -1, align = 'start', ...rest } = {}) {
   options('scaledDotProductAttention', [rest], { dropoutP: 0 });
+  const [left, right] = pair('scaledDotProductAttention: windowSize', windowSize, -1);
+  if (align !== 'start' && align !== 'end') throw badArgument('scaledDotProductAttention: align', "'start' or 'end'", align);
   const [q, k, v] = [symbolic(query, 'attention: query'), symbolic(key, 'attention: key'), symbolic(value_, 'attention: value')];
   const [queryHeads, keyHeads] = [q.shape.at(-3), k.shape.at(-3)];
   if (typeof queryHeads === 'number' && typeof keyHeads === 'number' && queryHeads !== keyHeads) {
@@ -29,7 +36,8 @@ export function scaledDotProductAttention(query, key, value_, { attnMask = null,
   }
   const mask = attnMask === null ? null : additiveMask(symbolic(attnMask, 'attention: attnMask'), true);
   return record('attention', [q.value, k.value, v.value, optional(mask, 'attention: attnMask'),
-    scale === null ? 0 : finite('scaledDotProductAttention: scale', scale), Number(boolean('scaledDotProductAttention: isCausal', isCausal))]);
+    scale === null ? NaN : finite('scaledDotProductAttention: scale', scale), [left, boolean('scaledDotProductAttention: isCausal', isCausal) ? 0 : right],
+    Number(align === 'end')]);
 }
 
 /**

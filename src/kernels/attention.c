@@ -108,15 +108,27 @@ static float scale_and_mask(float *scores, const float *mask, float scale, size_
     return largest;
 }
 
+typedef struct span { size_t first, end; } span;
+
+static size_t clamp(ptrdiff_t key, size_t keys) { return key < 0 ? 0 : (size_t)key < keys ? (size_t)key : keys; }
+
+/* The keys that queries [first, first + count) see between them. */
+static span seen_keys(const attention_head *head, size_t first, size_t count) {
+    if (!head->banded) return (span){0, head->keys};
+    span s = {clamp((ptrdiff_t)first + head->low, head->keys), clamp((ptrdiff_t)(first + count) + head->high, head->keys)};
+    return s.first < s.end ? s : (span){0, 0};
+}
+
 /* Of one row: hidden keys become -inf. Returns the largest score, -inf if there is none. */
 static float finish_scores(const attention_head *head, float *scores, size_t query, size_t at, size_t keys) {
-    size_t seen = keys;
-    if (head->causal) {
-        size_t end = query + head->causal_offset + 1;
-        seen = end <= at ? 0 : end - at < keys ? end - at : keys;
-    }
-    for (size_t j = seen; j < keys; j++) scores[j] = -INFINITY;
-    return scale_and_mask(scores, head->mask ? head->mask + query * head->mask_stride + at : NULL, head->scale, seen);
+    span seen = seen_keys(head, query, 1);
+    size_t first = seen.first <= at ? 0 : seen.first - at < keys ? seen.first - at : keys;
+    size_t end = seen.end <= at ? 0 : seen.end - at < keys ? seen.end - at : keys;
+    if (end < first) end = first;
+    for (size_t j = 0; j < first; j++) scores[j] = -INFINITY;
+    for (size_t j = end; j < keys; j++) scores[j] = -INFINITY;
+    const float *mask = head->mask ? head->mask + query * head->mask_stride + at + first : NULL;
+    return scale_and_mask(scores + first, mask, head->scale, end - first);
 }
 
 /* scores = exp(scores - max); returns their sum. */
@@ -154,13 +166,12 @@ static void weigh(const attention_head *head, const tiles *t, size_t i, size_t q
 static void query_tile(const attention_head *head, const tiles *t, size_t first, size_t count) {
     for (size_t i = 0; i < count; i++) {
         memset(head->y + (first + i) * head->y_stride, 0, head->dv * sizeof(float));
-        t->max[i] = -INFINITY;
-        t->sum[i] = 0;
+        t->max[i] = head->zero_keys ? 0 : -INFINITY;
+        t->sum[i] = (float)head->zero_keys;
     }
-    size_t keys = head->keys;
-    if (head->causal && first + count + head->causal_offset < keys) keys = first + count + head->causal_offset;
-    for (size_t at = 0; at < keys; at += ATTENTION_KEYS) {
-        size_t here = keys - at < ATTENTION_KEYS ? keys - at : ATTENTION_KEYS;
+    span seen = seen_keys(head, first, count);
+    for (size_t at = seen.first; at < seen.end; at += ATTENTION_KEYS) {
+        size_t here = seen.end - at < ATTENTION_KEYS ? seen.end - at : ATTENTION_KEYS;
         score(head, t, first, count, at, here);
         for (size_t i = 0; i < count; i++) weigh(head, t, i, first + i, at, here);
         accumulate(head, t, first, count, at, here);

@@ -1,7 +1,8 @@
 /* Scaled dot product attention of one head:
  *     y = softmax(scale q k^T + mask) v          q [queries, d], k [keys, d], v [keys, dv] -> y [queries, dv]
- * in tiles of keys with a running maximum and sum, so that no [queries, keys] matrix is ever stored.
- * A row that sees no key (keys = 0, or all masked by -inf) becomes zeros, as in PyTorch's scaled_dot_product_attention. */
+ * in tiles of keys with a running maximum and sum, so that no [queries, keys] matrix is ever stored. Keys outside the band of a tile of
+ * queries are not looked at: the time is that of the band.
+ * A row that sees no key (keys = 0, or none in its band, or all masked by -inf) becomes zeros, as in PyTorch's scaled_dot_product_attention. */
 #pragma once
 #include <stddef.h>
 
@@ -13,8 +14,9 @@ typedef struct attention_head {
     float scale;                   /* usually 1 / sqrt(d) */
     const float *mask;             /* added to the scores [queries, keys], NULL: none; -inf hides a key */
     size_t mask_stride;            /* 0: one row for all queries */
-    int causal;                    /* query i sees keys j <= i + causal_offset */
-    size_t causal_offset;          /* keys already in the cache before query 0 */
+    int banded;                    /* query i sees keys i + low <= j <= i + high, the mask's say besides; else all */
+    ptrdiff_t low, high;           /* between -queries and keys */
+    size_t zero_keys;              /* so many more keys of score 0 and value 0 that every query sees */
 } attention_head;
 
 /* Floats of working memory for attention_f32. */

@@ -1,11 +1,12 @@
 /* Scaled dot product attention over any leading dimensions. */
+#include <math.h>
 #include "../kernels/attention.h"
 #include "../text.h"
 #include "ops.h"
 
 enum { Q, K, V, MASK };
 
-typedef struct attention_params { float scale; int causal; } attention_params;
+typedef struct attention_params { float scale; int left, right, from_end; } attention_params;   /* the band; negative: unlimited */
 
 static int dim(const lam_shape *s, int from_end) { return from_end <= s->rank ? s->dims[s->rank - from_end] : 1; }
 
@@ -71,28 +72,42 @@ static void attend(void *argument, int index, int thread) {
     attention_f32(&head, first, count, r->scratch + (size_t)thread * r->scratch_floats);
 }
 
+/* Where the keys lie that query 0 sees: low below and high above it. Nothing is hidden beyond -queries and keys. */
+static void set_band(attention_head *head, const attention_params *p) {
+    int64_t queries = (int64_t)head->queries, keys = (int64_t)head->keys, at = p->from_end ? keys - queries : 0;
+    int64_t low = p->left < 0 ? -queries : at - p->left, high = p->right < 0 ? keys : at + p->right;
+    head->banded = p->left >= 0 || p->right >= 0;
+    head->low = (ptrdiff_t)(low < -queries ? -queries : low < keys ? low : keys);
+    head->high = (ptrdiff_t)(high < -queries ? -queries : high < keys ? high : keys);
+}
+
 static void run(const lam_run *r) {
     const attention_params *p = r->node->params;
     const lam_shape *q = &r->in[Q].shape, *k = &r->in[K].shape, *v = &r->in[V].shape, *mask = &r->in[MASK].shape;
     size_t d = (size_t)dim(q, 1), dv = (size_t)dim(v, 1), queries = (size_t)dim(q, 2);
     job j = { .run = r, .head = {
         .y_stride = dv, .q_stride = d, .k_stride = d, .v_stride = dv, .queries = queries, .keys = (size_t)dim(k, 2), .d = d, .dv = dv,
-        .scale = p->scale != 0 ? p->scale : 1.0f / __builtin_sqrtf((float)d), .causal = p->causal,
+        .scale = isnan(p->scale) ? 1.0f / sqrtf((float)d) : p->scale,
         .mask_stride = r->in[MASK].data && dim(mask, 2) != 1 ? (size_t)dim(mask, 1) : 0,
     } };
+    set_band(&j.head, p);
     j.blocks = (int)((queries + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES);
     pool_for(r->pool, (int)(shape_elements(&r->out.shape) / (queries * dv)) * j.blocks, attend, &j);
 }
 
+/* A window leaves left + right + 1 keys of each query; what one side alone hides depends on the query and is counted. */
 static double flops(const lam_run *r) {
-    double scores = (double)shape_elements(&r->in[Q].shape) / dim(&r->in[Q].shape, 1) * dim(&r->in[K].shape, 2);
+    const attention_params *p = r->node->params;
+    double keys = dim(&r->in[K].shape, 2), window = p->left < 0 || p->right < 0 ? keys : (double)p->left + p->right + 1;
+    double scores = (double)shape_elements(&r->in[Q].shape) / dim(&r->in[Q].shape, 1) * (window < keys ? window : keys);
     return 2.0 * scores * (dim(&r->in[Q].shape, 1) + dim(&r->in[V].shape, 1));
 }
 
 static const lam_op op_attention = { .name = "attention", .shape = shape, .scratch = scratch, .run = run, .flops = flops };
 
-lam_value lam_attention(lam_graph *g, lam_value q, lam_value k, lam_value v, lam_value mask, float scale, int causal) {
+lam_value lam_attention(lam_graph *g, lam_value q, lam_value k, lam_value v, lam_value mask, float scale, const int *window, int from_end) {
     lam_value in[] = { q, k, v, mask };
     for (int i = 0; i < 4; i++) in[i] = graph_in_layout(g, in[i], LAYOUT_PLAIN);
-    return graph_add(g, &op_attention, 4, in, &(attention_params){ scale, causal }, sizeof(attention_params), LAYOUT_PLAIN);
+    const attention_params params = { scale, window ? window[0] : -1, window ? window[1] : -1, from_end };
+    return graph_add(g, &op_attention, 4, in, &params, sizeof params, LAYOUT_PLAIN);
 }

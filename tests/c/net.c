@@ -53,7 +53,7 @@ lam_graph *net_record(void) {
     t = lam_layer_norm(g, t, weight(g, "norm.weight", 1, 12, 0, 0, 0), LAM_NONE, 1, 1e-5f);
     t = lam_rms_norm(g, t, weight(g, "rms.weight", 1, 12, 0, 0, 0), 1, 1e-5f);
     lam_value heads = lam_permute(g, lam_unflatten(g, t, 2, 2, (int[]){ 2, 6 }), (int[]){ 0, 2, 1, 3 });
-    lam_value a = lam_attention(g, heads, heads, heads, LAM_NONE, 0, 0);
+    lam_value a = lam_attention(g, heads, heads, heads, LAM_NONE, 0.3f, (int[]){ 4, 2 }, 1);
     lam_value b = lam_matmul(g, lam_softmax(g, lam_matmul(g, heads, heads, 1), 2), heads, 0);
     t = lam_mean(g, lam_mean(g, lam_arithmetic(g, a, b, LAM_SUB), 2, 0), 1, 0);      /* [n, 6] */
     y = lam_cat(g, 2, (lam_value[]){ pooled, t }, 1);                                 /* [n, 13] */

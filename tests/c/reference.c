@@ -177,7 +177,7 @@ void reference_permute(float *y, const float *x, size_t rank, const size_t *dims
 }
 
 static double score(const attention_head *h, size_t i, size_t j) {
-    if (h->causal && j > i + h->causal_offset) return -INFINITY;
+    if (h->banded && ((ptrdiff_t)j < (ptrdiff_t)i + h->low || (ptrdiff_t)j > (ptrdiff_t)i + h->high)) return -INFINITY;
     double sum = 0;
     for (size_t x = 0; x < h->d; x++) sum += (double)h->q[i * h->q_stride + x] * h->k[j * h->k_stride + x];
     return sum * h->scale + (h->mask ? h->mask[i * h->mask_stride + j] : 0);
@@ -187,7 +187,8 @@ void reference_attention(const attention_head *h, float *y) {
     for (size_t i = 0; i < h->queries; i++) {
         double max = -INFINITY, sum = 0;
         for (size_t j = 0; j < h->keys; j++) max = fmax(max, score(h, i, j));
-        if (max == -INFINITY) max = 0;
+        if (max == -INFINITY || (h->zero_keys && max < 0)) max = 0;
+        sum = (double)h->zero_keys * exp(-max);
         for (size_t j = 0; j < h->keys; j++) sum += exp(score(h, i, j) - max);
         for (size_t x = 0; x < h->dv; x++) {
             double total = 0;

@@ -8,14 +8,26 @@ static float *matrix(size_t rows, size_t columns, size_t *stride) {
     return check_floats(rows ? (rows - 1) * *stride + columns : 0);
 }
 
+/* Causal, causal before cached keys, windows of every width around the tiles' edges, and bands that lie outside all keys. */
+static void draw_band(attention_head *h) {
+    ptrdiff_t queries = (ptrdiff_t)h->queries, keys = (ptrdiff_t)h->keys, at = check_size(0, 1) ? keys - queries : 0;
+    h->banded = (int)check_size(0, 1);
+    h->low = check_size(0, 2) ? at - (ptrdiff_t)check_size(0, h->keys + 3) : -queries;
+    h->high = check_size(0, 2) ? at + (ptrdiff_t)check_size(0, h->keys + 3) : check_size(0, 1) ? at : keys;
+    if (check_size(0, 9) == 0) h->high = h->low - (ptrdiff_t)check_size(0, 2);
+    h->low = h->low < -queries ? -queries : h->low < keys ? h->low : keys;
+    h->high = h->high < -queries ? -queries : h->high < keys ? h->high : keys;
+}
+
 static void one(size_t queries, size_t keys, size_t d, size_t dv) {
-    attention_head h = {.queries = queries, .keys = keys, .d = d, .dv = dv, .scale = check_uniform(0.1f, 3), .causal = (int)check_size(0, 1)};
+    attention_head h = {.queries = queries, .keys = keys, .d = d, .dv = dv, .scale = check_size(0, 9) ? check_uniform(0.1f, 3) : 0};
+    if (check_size(0, 4) == 0) h.zero_keys = check_size(1, 9);
     float *q = matrix(queries, d, &h.q_stride), *k = matrix(keys, d, &h.k_stride), *v = matrix(keys, dv, &h.v_stride);
     float *y = matrix(queries, dv, &h.y_stride);
     size_t y_floats = queries ? (queries - 1) * h.y_stride + dv : 0;
     float *expected = check_floats(y_floats), *mask = NULL, *scratch = check_floats(attention_scratch_floats(d, dv));
     h.q = q, h.k = k, h.v = v, h.y = y;
-    if (h.causal) h.causal_offset = keys > queries && check_size(0, 1) ? keys - queries : check_size(0, 5);
+    draw_band(&h);
     size_t masked = check_size(0, 2);
     if (masked) {
         h.mask_stride = masked == 1 ? keys : 0;
@@ -33,7 +45,7 @@ static void one(size_t queries, size_t keys, size_t d, size_t dv) {
         i += count;
     }
     if (!check_close(y, expected, y_floats, 5e-6, "attention")) {
-        printf("    queries %zu keys %zu d %zu dv %zu causal %d offset %zu mask %zu\n", queries, keys, d, dv, h.causal, h.causal_offset, masked);
+        printf("    queries %zu keys %zu d %zu dv %zu banded %d from %td to %td mask %zu\n", queries, keys, d, dv, h.banded, h.low, h.high, masked);
     }
     check_free(q); check_free(k); check_free(v); check_free(y); check_free(expected); check_free(mask); check_free(scratch);
 }
@@ -43,8 +55,26 @@ static void not_numbers(void) {
     CHECK(attention_scratch_floats(4, 4) <= 8192, "room for the scratch");
     for (int i = 0; i < 24; i++) q[i] = k[i] = 1;
     q[5] = NAN;
-    attention_f32(&(attention_head){y, q, k, v, 4, 4, 4, 4, 6, 6, 4, 4, 1, NULL, 0, 0, 0}, 0, 6, scratch);
+    attention_f32(&(attention_head){.y = y, .q = q, .k = k, .v = v, .y_stride = 4, .q_stride = 4, .k_stride = 4, .v_stride = 4, .queries = 6, .keys = 6,
+                                      .d = 4, .dv = 4, .scale = 1}, 0, 6, scratch);
     CHECK(y[0] == 0 && isnan(y[4]) && y[8] == 0, "a NaN in a query fills its own row only: %g %g %g", y[0], y[4], y[8]);
+}
+
+/* Keys outside the window are not looked at: they are NaN, and so would be what saw them. */
+static void window_reads_no_more(void) {
+    enum { T = 200, D = 8 };
+    float *q = check_floats(T * D), *k = check_floats(T * D), *v = check_floats(T * D), *y = check_floats(T * D);
+    float *scratch = check_floats(attention_scratch_floats(D, D));
+    attention_head h = {.y = y, .q = q, .k = k, .v = v, .y_stride = D, .q_stride = D, .k_stride = D, .v_stride = D, .queries = T, .keys = T,
+                        .d = D, .dv = D, .scale = 1, .banded = 1, .low = -5, .high = 2};
+    for (size_t j = 0; j < T; j++)
+        for (size_t c = 0; c < D; c++)
+            if (j < ATTENTION_QUERIES - 5 || j >= 2 * ATTENTION_QUERIES + 2) k[j * D + c] = v[j * D + c] = NAN;
+    attention_f32(&h, ATTENTION_QUERIES, ATTENTION_QUERIES, scratch);
+    int finite = 1;
+    for (size_t i = ATTENTION_QUERIES * D; i < 2 * ATTENTION_QUERIES * D; i++) finite &= isfinite(y[i]);
+    CHECK(finite, "a tile of queries saw a key outside its window");
+    check_free(q); check_free(k); check_free(v); check_free(y); check_free(scratch);
 }
 
 int main(int argc, char **argv) {
@@ -52,7 +82,8 @@ int main(int argc, char **argv) {
     for (size_t queries = 0; queries <= 8; queries++) {
         for (size_t keys = 0; keys <= 10; keys++) one(queries, keys, check_size(1, 20), check_size(1, 20));
     }
-    for (int i = 0; i < 150; i++) one(check_size(1, 120), check_size(1, 200), check_size(1, 70), check_size(1, 70));
+    for (int i = 0; i < 300; i++) one(check_size(1, 120), check_size(1, 200), check_size(1, 70), check_size(1, 70));
     not_numbers();
+    window_reads_no_more();
     return check_end("attention");
 }

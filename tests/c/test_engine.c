@@ -250,8 +250,8 @@ static lam_value bad_narrow(lam_graph *g, lam_value x) { return lam_narrow(g, x,
 static lam_value bad_cat(lam_graph *g, lam_value x) { return lam_cat(g, 2, (lam_value[]){ x, lam_narrow(g, x, 1, 0, 2) }, 2); }
 static lam_value bad_mean(lam_graph *g, lam_value x) { return lam_mean(g, x, -5, 0); }
 static lam_value bad_matmul(lam_graph *g, lam_value x) { return lam_matmul(g, x, x, 0); }
-static lam_value bad_attention(lam_graph *g, lam_value x) { return lam_attention(g, x, lam_narrow(g, x, 3, 0, 2), x, LAM_NONE, 0, 0); }
-static lam_value bad_mask(lam_graph *g, lam_value x) { return lam_attention(g, x, x, x, w2(g, 3, 6), 0, 0); }
+static lam_value bad_attention(lam_graph *g, lam_value x) { return lam_attention(g, x, lam_narrow(g, x, 3, 0, 2), x, LAM_NONE, NAN, NULL, 0); }
+static lam_value bad_mask(lam_graph *g, lam_value x) { return lam_attention(g, x, x, x, w2(g, 3, 6), NAN, NULL, 0); }
 static lam_value bad_attention_pool(lam_graph *g, lam_value x) {
     lam_value v[11];
     for (int i = 0; i < 11; i++) v[i] = w2(g, 30, 4);
