@@ -166,8 +166,8 @@ static void weigh(const attention_head *head, const tiles *t, size_t i, size_t q
 static void query_tile(const attention_head *head, const tiles *t, size_t first, size_t count) {
     for (size_t i = 0; i < count; i++) {
         memset(head->y + (first + i) * head->y_stride, 0, head->dv * sizeof(float));
-        t->max[i] = head->zero_keys ? 0 : -INFINITY;
-        t->sum[i] = (float)head->zero_keys;
+        t->max[i] = -INFINITY;
+        t->sum[i] = 0;
     }
     span seen = seen_keys(head, first, count);
     for (size_t at = seen.first; at < seen.end; at += ATTENTION_KEYS) {

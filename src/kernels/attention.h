@@ -16,7 +16,6 @@ typedef struct attention_head {
     size_t mask_stride;            /* 0: one row for all queries */
     int banded;                    /* query i sees keys i + low <= j <= i + high, the mask's say besides; else all */
     ptrdiff_t low, high;           /* between -queries and keys */
-    size_t zero_keys;              /* so many more keys of score 0 and value 0 that every query sees */
 } attention_head;
 
 /* Floats of working memory for attention_f32. */

@@ -187,8 +187,7 @@ void reference_attention(const attention_head *h, float *y) {
     for (size_t i = 0; i < h->queries; i++) {
         double max = -INFINITY, sum = 0;
         for (size_t j = 0; j < h->keys; j++) max = fmax(max, score(h, i, j));
-        if (max == -INFINITY || (h->zero_keys && max < 0)) max = 0;
-        sum = (double)h->zero_keys * exp(-max);
+        if (max == -INFINITY) max = 0;
         for (size_t j = 0; j < h->keys; j++) sum += exp(score(h, i, j) - max);
         for (size_t x = 0; x < h->dv; x++) {
             double total = 0;

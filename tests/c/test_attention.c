@@ -21,7 +21,6 @@ static void draw_band(attention_head *h) {
 
 static void one(size_t queries, size_t keys, size_t d, size_t dv) {
     attention_head h = {.queries = queries, .keys = keys, .d = d, .dv = dv, .scale = check_size(0, 9) ? check_uniform(0.1f, 3) : 0};
-    if (check_size(0, 4) == 0) h.zero_keys = check_size(1, 9);
     float *q = matrix(queries, d, &h.q_stride), *k = matrix(keys, d, &h.k_stride), *v = matrix(keys, dv, &h.v_stride);
     float *y = matrix(queries, dv, &h.y_stride);
     size_t y_floats = queries ? (queries - 1) * h.y_stride + dv : 0;

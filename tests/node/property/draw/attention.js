@@ -11,7 +11,9 @@ export function scaledDotProductAttention(r) {
   const mask = r.pick(['none', 'none', 'added', 'bool']);
   const maskRank = r.int(2, rank + 2);
   const ones = Array.from({ length: maskRank - 1 }, () => r.chance(0.3));
-  const options = { isCausal: r.chance(0.3), ...r.chance(0.3) && { scale: r.pick([0.3, 1, 2.5]) }, ...shared > 1 && { enableGqa: true } };
+  const options = { isCausal: r.chance(0.3), ...r.chance(0.3) && { scale: r.pick([0, 0.3, 1, 2.5]) }, ...shared > 1 && { enableGqa: true },
+    ...r.chance(0.4) && { windowSize: r.chance(0.2) ? r.int(0, 6) : [r.int(-1, long ? 70 : 8), r.int(-1, long ? 70 : 8)] },
+    ...r.chance(0.4) && { align: r.pick(['start', 'end']) } };
   return {
     args: { ...options, mask },
     runs: several(r, () => {

@@ -13,7 +13,8 @@ import { count, each, largest, tensor } from './tensor.js';
  * @param {any} [options]
  * @returns {Reference}
  */
-export function scaledDotProductAttention(q, k, v, { attnMask = null, isCausal = false, scale = null } = {}) {
+export function scaledDotProductAttention(q, k, v, { attnMask = null, isCausal = false, scale = null, windowSize = -1, align = 'start' } = {}) {
+  const [left, right] = typeof windowSize === 'number' ? [windowSize, windowSize] : windowSize;
   const [[t, d], [s, e], lead] = [q.shape.slice(-2), v.shape.slice(-2), q.shape.slice(0, -2)];
   const factor = scale === null ? 1 / Math.sqrt(d) : scale;
   const shared = lead.length ? lead[lead.length - 1] / k.shape[lead.length - 1] : 1;   // query heads for each key head
@@ -35,7 +36,8 @@ export function scaledDotProductAttention(q, k, v, { attnMask = null, isCausal =
         sum += attnMask.bool ? (mask ? 0 : -Infinity) : mask;
         if (Number.isFinite(sum)) size += Math.abs(sum);
       }
-      if (isCausal && j > i) sum = -Infinity;
+      const at = align === 'end' ? i + s - t : i;
+      if ((isCausal && j > at) || (left >= 0 && j < at - left) || (right >= 0 && j > at + right)) sum = -Infinity;
       steep = Math.max(steep, size);
       scores.push(sum);
     }
