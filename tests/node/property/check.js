@@ -69,24 +69,37 @@ function declared(r, runs) {
   }));
 }
 
+const list = (/** @type {any} */ outputs) => (Array.isArray(outputs) ? outputs : [outputs]);
+
 class Program extends Module {
   /** @param {Case['program']} program @param {Record<string, Spec>} weights */
   constructor(program, weights) {
     super();
-    this.weights = Object.keys(weights);
     for (const [name, { shape }] of Object.entries(weights)) /** @type {any} */ (this)[name] = new Buffer(shape);
     this.program = program;
+    /** Shapes of the outputs as they were when the program was recorded, null where a size was not known. @type {(number | null)[][]} */
+    this.recorded = [];
   }
 
   /** @param {...any} inputs */
   forward(...inputs) {
-    return this.program(functions, inputs, this);
+    const outputs = this.program(functions, inputs, this);
+    this.recorded = list(outputs).map(({ shape }) => [...shape]);
+    return outputs;
   }
 }
 
-/** @param {any} y @param {Reference} reference @returns {string | null} What is wrong. */
-export function difference(y, reference) {
+/**
+ * @param {any} y
+ * @param {Reference} reference
+ * @param {readonly (number | null)[]} [recorded] y's shape as far as it was known before.
+ * @returns {string | null} What is wrong.
+ */
+export function difference(y, reference, recorded = y.shape) {
   if (y.shape.join() !== reference.shape.join()) return `has the shape [${y.shape}], expected [${reference.shape}]`;
+  if (recorded.length !== y.shape.length || recorded.some((size, axis) => size !== null && size !== y.shape[axis])) {
+    return `has the shape [${y.shape}] and was recorded as [${recorded.map((size) => size ?? '?')}]`;
+  }
   const allowed = TOLERANCE * reference.slack;
   let [worst, at, wrong] = [0, -1, 0];
   for (let i = 0; i < reference.data.length; i++) {
@@ -105,8 +118,6 @@ export function difference(y, reference) {
 
 /** F, and what only modules use. */
 export const functions = { ...F, linearRows: layers.linearRows };
-
-const list = (/** @type {any} */ outputs) => (Array.isArray(outputs) ? outputs : [outputs]);
 
 /**
  * Runs one case.
@@ -127,14 +138,15 @@ export async function runCase(draw, name, number, engine = {}) {
   let failure = null;
   let model = null;
   try {
-    model = await compile(new Program(drawn.program, weights), { inputs, ...engine,
+    const module = new Program(drawn.program, weights);
+    model = await compile(module, { inputs, ...engine,
       weights: Object.fromEntries(Object.entries(stored).map(([key, { given }]) => [key, given])) });
     for (const [run, specs] of runs.entries()) {
       const data = specs.map((described) => numbers(r, described));
       const expected = list(drawn.program(R, data.map(({ reference }) => reference), known));
       const got = list(await model.forward(...data.map(({ given }) => given)));
       assert.equal(got.length, expected.length);
-      const wrong = got.map((y, i) => difference(y, expected[i]));
+      const wrong = got.map((y, i) => difference(y, expected[i], module.recorded[i]));
       const output = wrong.findIndex((message) => message !== null);
       if (output >= 0 && failure === null) failure = `run ${run}: output ${output} ${wrong[output]}`;
     }

@@ -75,6 +75,12 @@ const STEPS = {
     const [mean, variance, w, b] = [weight([c]), weight([c], 'positive'), r.chance() ? weight([c]) : '', r.chance() ? weight([c]) : ''];
     return { told: 'batchNorm', apply: (f, v, p) => f.batchNorm(v[at], p[mean], p[variance], p[w] ?? null, p[b] ?? null) };
   },
+  rotary({ r, at, weight }, shape) {
+    const half = Math.floor((shape.at(-1) ?? 0) / 2);
+    if (shape.length < 2 || !half) return null;
+    const [w, interleaved] = [weight([r.int(1, half)]), r.chance()];
+    return { told: `rotary ${interleaved}`, apply: (f, v, p) => f.rotary(v[at], f.rotaryTable(v[at], p[w]), { interleaved }) };
+  },
   softmax({ r, at }, shape) {
     const dim = r.axis(shape.length);
     return { told: `softmax ${dim}`, apply: (f, v) => f.softmax(v[at], dim) };

@@ -26,7 +26,7 @@ export function sparseAttention(r) {
   const [heads, selection, d] = [kvHeads * group, stride * together, exact ? r.pick([1, 4, 4, 16]) : r.size(12)];
   const shared = r.chance() && (group < 3 || together === 1);   // a third of a third would not be exact
   const causal = r.chance(0.6);
-  const selected = exact ? r.int(0, 4) : r.pick([0, 99]);
+  const selected = exact ? r.int(0, 4) : r.pick([0, 999]);
   const options = { heads, ...(kvHeads < heads || r.chance()) && { kvHeads }, slidingWindowSize: window, stride, selectionBlockSize: selection, numSelectedBlocks: selected,
     ...causal && { causal }, ...!shared && { shareSelected: false } };
   const loud = r.chance(0.3) ? 2 : 0.5;   // differences of scores above 23, so that chosen blocks do not count
