@@ -63,6 +63,15 @@ def pointwise():
         f.add(f'softmax {dim} of {shape}', 'nn.Softmax', [dim], nn.Softmax(dim), torch.randn(shape) * 8)
     for first, last, shape in [(1, -1, (2, 3, 4, 5)), (0, 1, (2, 3, 4)), (2, 3, (2, 3, 4, 5)), (0, -1, (3, 4)), (1, 2, (2, 3, 1, 5))]:
         f.add(f'flatten {first} {last}', 'nn.Flatten', [first, last], nn.Flatten(first, last), torch.randn(shape))
+    own = torch.Generator().manual_seed(21)   # leaves the numbers of the files that follow as they are
+    for shape in [(5,), (3, 7), (2, 3, 9), (2, 5, 3, 7), (2, 1, 3, 5, 7)]:
+        x = torch.randn(shape, generator=own) * 4
+        f.add(f'relu of {shape}', 'nn.ReLU', [], nn.ReLU(), x)
+        f.add(f'sigmoid of {shape}', 'nn.Sigmoid', [], nn.Sigmoid(), x)
+        f.add(f'identity of {shape}', 'nn.Identity', [], nn.Identity(), x)
+        f.add(f'dropout of {shape}', 'nn.Dropout', [0.1 * len(shape)], nn.Dropout(0.1 * len(shape)).eval(), x)
+    f.add('relu in place', 'nn.ReLU', [{'inplace': True}], nn.ReLU(inplace=True), x, call=torch.relu)
+    f.add('dropout of everything', 'nn.Dropout', [1.0], nn.Dropout(1.0).eval(), x)
     f.write()
 
 
