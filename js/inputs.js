@@ -8,11 +8,12 @@ import { Tensor, toFloat32 } from './tensor.js';
 /** @typedef {import('../web/runner.js').Numbers} Numbers */
 /**
  * An argument of forward: its shape, null where a size varies; or shape and dtype, 'bool' for a mask of attention, 'i32' for whole
- * numbers such as token ids.
- * @typedef {readonly (number | null)[] | { shape: readonly (number | null)[], dtype?: InputDtype }} DeclaredInput
+ * numbers such as token ids. `limit`: an axis that varies is no longer than this, which the module calls by that name.
+ * @typedef {readonly (number | null)[] | { shape: readonly (number | null)[], dtype?: InputDtype, limit?: Limit | null }} DeclaredInput
  */
+/** @typedef {{ axis: number, size: number, name: string }} Limit */
 /** @typedef {'f32' | 'bool' | 'i32'} InputDtype */
-/** @typedef {{ shape: (number | null)[], dtype: InputDtype }} InputSpec */
+/** @typedef {{ shape: (number | null)[], dtype: InputDtype, limit: Limit | null }} InputSpec */
 /** @typedef {Tensor | TensorData | number | boolean | readonly unknown[] | object} ModelInput A Tensor, numbers, or a picture. */
 
 /**
@@ -28,10 +29,10 @@ export function inputSpecs(where, declared) {
   }
   return declared.map((input, i) => {
     const what = `${where}[${i}]`;
-    const { shape, dtype = 'f32' } = Array.isArray(input) ? { shape: input } : input ?? {};
+    const { shape, dtype = 'f32', limit = null } = Array.isArray(input) ? { shape: input } : input ?? {};
     if (!Array.isArray(shape)) throw badArgument(what, 'a shape, [null, 3, 224, 224], or { shape, dtype }', input);
     if (dtype !== 'f32' && dtype !== 'bool' && dtype !== 'i32') throw badArgument(`${what}: dtype`, "'f32', 'i32' or 'bool'", dtype);
-    return { shape: shape.map((size, axis) => (size === null ? null : integer(`${what}[${axis}]`, size, 0))), dtype };
+    return { shape: shape.map((size, axis) => (size === null ? null : integer(`${what}[${axis}]`, size, 0))), dtype, limit };
   });
 }
 
@@ -98,6 +99,8 @@ function checked(what, spec, tensor) {
   if (shape.length !== spec.shape.length || spec.shape.some((size, i) => size !== null && size !== shape[i])) {
     throw new LamellaError('shape', `${what}: expected shape ${showShape(spec.shape)}, got ${showShape(shape)}`);
   }
+  const { limit } = spec;
+  if (limit && shape[limit.axis] > limit.size) throw new LamellaError('shape', `${what}: ${showShape(shape)} has ${shape[limit.axis]} tokens, more than ${limit.name} ${limit.size}`);
   return { data: spec.dtype === 'i32' ? toInt32(what, tensor) : toFloat32(what, tensor), shape: [...shape] };
 }
 

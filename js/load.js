@@ -118,13 +118,26 @@ export function matchKeys(module, trace, weights, { prefix, strict, partial }) {
     if (!found.length && !parameter.optional && (!partial || trace.used.has(names[0]))) missing.push({ name: prefix + names[0], expected: [...parameter.shape] });
     else if (found.length && trace.used.has(names[0])) wanted.set(found[0], names[0]);
   }
-  const unexpected = [...present].map((name) => ({ name, got: [...(/** @type {any} */ (weights.get(name))).shape] }));
+  const unexpected = [...present].filter((name) => !isIgnored(module, name.slice(prefix.length))).map((name) => ({ name, got: [...(/** @type {any} */ (weights.get(name))).shape] }));
   if (missing.length || misshapen.length || (strict && unexpected.length)) throw keysError(module, prefix, { missing, unexpected, misshapen });
   for (const name of wanted.keys()) {
     const { dtype } = /** @type {{ dtype: string }} */ (weights.get(name));
     if (!TYPES.includes(dtype)) throw new LamellaError('dtype', `${name}: numbers of type ${dtype} cannot be loaded; known: ${TYPES.join(', ')}`, { path: name });
   }
   return wanted;
+}
+
+/**
+ * Does a module of the tree know the weight, and not need it?
+ * @param {Module} module
+ * @param {string} name
+ */
+function isIgnored(module, name) {
+  for (const [path, owner] of module.namedModules()) {
+    const start = path && `${path}.`;
+    if (name.startsWith(start) && owner.ignoresWeight(name.slice(start.length))) return true;
+  }
+  return false;
 }
 
 /**

@@ -96,11 +96,13 @@ export class Model {
    * @param {number} options.context How many tokens there is room for.
    * @param {string} [options.method] 'forward'
    * @returns {Promise<Session>}
-   * @throws {LamellaError} 'shape': the model has no caches; 'memory'; 'disposed'.
+   * @throws {LamellaError} 'shape': the model has no caches, or the context is longer than it takes; 'memory'; 'disposed'.
    */
   async session({ context, method: name = 'forward' }) {
     integer('session: context', context, 1);
     const method = this.#method(name);
+    const limit = method.specs.find((spec) => spec.limit)?.limit;
+    if (limit && context > limit.size) throw new LamellaError('shape', `session: a context of ${context} tokens is more than ${limit.name} ${limit.size}`);
     const id = await this.#enqueue(() => this.#alive().open({ inputs: method.inputs, outputs: method.outputs, context }));
     // One sequence: the batch is 1.
     const single = { ...method, specs: method.specs.map((spec) => ({ ...spec, shape: spec.shape.map((size, axis) => (axis === 0 && size === null ? 1 : size)) })) };

@@ -164,6 +164,15 @@ export class Module extends /** @type {CallableConstructor} */ (/** @type {unkno
     return result;
   }
 
+  /**
+   * Does a checkpoint have this weight beside the module's own without being another model's? `compile` then passes it over. Subclasses may say so.
+   * @param {string} name From this module on: 'rotary_emb.inv_freq'.
+   * @returns {boolean}
+   */
+  ignoresWeight(name) {
+    return false;
+  }
+
   /** What `toString` shows between the parentheses, "64, 128, kernelSize=[3, 3]". @returns {string} */
   extraRepr() {
     return '';

@@ -4,6 +4,7 @@ import { rotaryFrequencies } from '../nn/rotary.js';
 import { readBytes } from '../weights/bytes.js';
 import { openSource } from '../weights/source.js';
 
+/** @import { Activation } from '../functional/activations.js' */
 /** @import { SourceLike, SourceOptions } from '../weights/source.js' */
 
 /** What the class behind DeepSeek's published files assumes where one says nothing, and differs from here. */
@@ -17,11 +18,11 @@ const PUBLISHED_V3 = {
   bos_token_id: 0, eos_token_id: 1,
 };
 
-/** `hidden_act` -> the engine's function: lam_activation by its name in F. */
-export const ACTIVATIONS = /** @type {const} */ ({
-  silu: 'silu', swish: 'silu', gelu: 'gelu', gelu_python: 'gelu', gelu_new: 'gelu_tanh', gelu_fast: 'gelu_tanh', gelu_accurate: 'gelu_tanh',
-  gelu_pytorch_tanh: 'gelu_tanh', gelu_python_tanh: 'gelu_tanh', quick_gelu: 'quick_gelu', relu: 'relu', sigmoid: 'sigmoid', tanh: 'tanh', mish: 'mish', linear: 'identity',
-});
+/** `hidden_act`, a name in transformers' ACT2FN -> the function as the engine calls it. @type {Record<string, Activation>} */
+const ACT2FN = {
+  silu: 'silu', swish: 'silu', gelu: 'gelu', gelu_python: 'gelu', gelu_new: 'gelu_tanh', gelu_fast: 'gelu_tanh', gelu_accurate: 'gelu_tanh', gelu_python_tanh: 'gelu_tanh',
+  gelu_pytorch_tanh: 'gelu_tanh', quick_gelu: 'quick_gelu', relu: 'relu', sigmoid: 'sigmoid', tanh: 'tanh', mish: 'mish', linear: 'identity',
+};
 
 const TOPK_METHODS = ['greedy', 'gready', 'group_limited_greedy', 'noaux_tc'];
 const SCORING = ['softmax', 'sigmoid'];
@@ -159,8 +160,18 @@ export class DeepseekV2Config {
   }
 }
 
+/**
+ * What the modules take: a configuration, or the fields of one.
+ * @param {DeepseekV2Config | Record<string, any>} given
+ * @returns {DeepseekV2Config}
+ */
+export const configuration = (given) => (given instanceof DeepseekV2Config ? given : new DeepseekV2Config(given));
+
 /** @param {string} name */
 const snake = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+
+/** The function that `hidden_act` names. @param {DeepseekV2Config} config */
+export const activation = (config) => ACT2FN[config.hidden_act];
 
 /**
  * Has layer number `layer` routed experts?
@@ -250,7 +261,7 @@ function checkSizes(own) {
   counts(own, ['first_k_dense_replace'], 0);
   for (const name of /** @type {const} */ (['use_mla', 'mlp_bias', 'tie_word_embeddings', 'norm_topk_prob', 'rope_interleave'])) boolean(`DeepseekV2Config: ${name}`, own[name]);
   for (const name of /** @type {const} */ (['rms_norm_eps', 'rope_theta', 'routed_scaling_factor', 'attention_dropout', 'ffn_dropout'])) finite(`DeepseekV2Config: ${name}`, own[name]);
-  if (!Object.hasOwn(ACTIVATIONS, own.hidden_act)) throw badArgument('DeepseekV2Config: hidden_act', Object.keys(ACTIVATIONS).join(', '), own.hidden_act);
+  if (!Object.hasOwn(ACT2FN, own.hidden_act)) throw badArgument('DeepseekV2Config: hidden_act', Object.keys(ACT2FN).join(', '), own.hidden_act);
   if (own.rope_scaling !== null && typeof own.rope_scaling !== 'object') throw badArgument('DeepseekV2Config: rope_scaling', 'null or an object', own.rope_scaling);
 }
 

@@ -224,7 +224,7 @@ class Model(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, ids):
-        x = self.embed_tokens(ids)
+        x = self.embed_tokens(ids.long())
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)
@@ -241,4 +241,4 @@ class ForCausalLM(nn.Module):
             self.lm_head.weight = self.model.embed_tokens.weight
 
     def forward(self, ids):
-        return self.lm_head(self.model(ids.long()))
+        return self.lm_head(self.model(ids))
