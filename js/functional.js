@@ -8,7 +8,7 @@
  * whose `path` is the module being recorded.
  */
 export * from './functional/arithmetic.js';
-export { attentionPool2d, scaledDotProductAttention } from './functional/attention.js';
+export { attentionPool2d, mla, scaledDotProductAttention } from './functional/attention.js';
 export { experts, route } from './functional/experts.js';
 export { conv1d, conv2d, linear } from './functional/layers.js';
 export * from './functional/lookup.js';

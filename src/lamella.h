@@ -176,6 +176,12 @@ LAM_API lam_value lam_route(lam_graph *g, lam_value logits, lam_value bias, int 
  * An expert whose routing is 0 for a token is not computed for it; one that is 0 for all costs nothing. */
 LAM_API lam_value lam_experts(lam_graph *g, lam_value x, lam_value routing, lam_activation activation, int count, const lam_value *weights);
 
+/* DeepSeek-V2's latent attention, causal: query i of t sees keys j <= i + s - t.
+ * q [b, t, heads (nope + rope)], a head's last `rope` columns turned  kv [b, s, c + rope]: latents, then the turned part all heads share
+ * weight [heads (nope + v), c], of each head the rows W_UK [nope, c] and W_UV [v, c] (kv_b_proj)
+ * -> [b, t, heads v]: softmax(scale (q_nope (latent W_UK^T)^T + q_rope k_rope^T)) latent W_UV^T. */
+LAM_API lam_value lam_mla(lam_graph *g, lam_value q, lam_value kv, lam_value weight, int heads, int nope, int rope, int v, float scale);
+
 /* CLIP's attention pool. With T = [mean of pixels; pixels] + position [h w + 1, c], optionally layer-normalised (ln_weight, ln_bias [c]
  * or LAM_NONE): y = c_proj(multi-head attention of q_proj(T_0) over k_proj(T), v_proj(T)).
  * x [n, c, h, w]  q, k, v weights [c, c], biases [c]  c_proj weight [out, c], bias [out] -> [n, out].

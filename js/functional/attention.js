@@ -73,3 +73,17 @@ export function attentionPool2d(x, { positionalEmbedding, qProj, kProj, vProj, c
   return record('attention_pool2d', [value(x, 'attentionPool2d: input'), [...weights, ...norm],
     integer('attentionPool2d: numHeads', numHeads, 1), finite('attentionPool2d: eps', eps), Number(projectTwice)]);
 }
+
+/**
+ * DeepSeek-V2's latent attention, causal; with a cache (kv longer than q) the queries are the last tokens.
+ * y = softmax(scale (q_nope (latent W_UK^T)^T + q_rope k_rope^T)) latent W_UV^T per head.
+ * @param {Operand} q [b, t, heads (nope + rope)], of each head the last `rope` columns turned (F.rotary).
+ * @param {Operand} kv [b, s, c + rope]: the normalised latents, then the turned part that all heads share. What a session keeps.
+ * @param {Operand} kvB A Parameter [heads (nope + v), c], `kv_b_proj.weight`: of each head the rows of W_UK, then those of W_UV.
+ * @param {{ heads: number, nope: number, rope: number, v: number, scale?: number }} options `scale` defaults to 1 / sqrt(nope + rope).
+ * @returns {SymbolicTensor} [b, t, heads v]
+ */
+export function mla(q, kv, kvB, { heads, nope, rope, v, scale = 1 / Math.sqrt(nope + rope) }) {
+  const sizes = [integer('mla: heads', heads, 1), integer('mla: nope', nope, 1), integer('mla: rope', rope, 0), integer('mla: v', v, 1)];
+  return record('mla', [value(q, 'mla: q'), value(kv, 'mla: kv'), value(kvB, 'mla: kvB'), ...sizes, finite('mla: scale', scale)]);
+}

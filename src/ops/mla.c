@@ -1,0 +1,179 @@
+/* Multi-head latent attention, DeepSeek-V2's: keys and values are projections of one latent vector per token, which is all that is kept.
+ *
+ * Per head the same numbers come out in two ways. Absorbed: the query is carried into the latent space, q W_UK, attends over the latents
+ * themselves, and only its result is projected by W_UV. Expanded: keys and values of all tokens are made first. The first costs more per
+ * pair of query and key, the second per key: run takes what multiplies less. */
+#include <string.h>
+#include "../kernels/attention.h"
+#include "../kernels/gemm.h"
+#include "../text.h"
+#include "ops.h"
+
+enum { Q, KV, WEIGHT };
+/* Keys that scratch grows by, so that a session does not plan anew for every token. */
+enum { KEY_STEP = 256 };
+
+typedef struct mla_params { int heads, nope, rope, v; float scale; } mla_params;
+
+static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *out, char *why) {
+    const mla_params *p = node->params;
+    const lam_shape *q = &in[Q], *kv = &in[KV], *w = &in[WEIGHT];
+    int width = p->heads * (p->nope + p->rope), rows = p->heads * (p->nope + p->v);
+    if (q->rank != 3 || kv->rank != 3 || w->rank != 2)
+        return text_format(why, LAM_TEXT, "expected q [b, t, %d], kv [b, s, c + %d] and a weight [%d, c], got %v, %v and %v", width, p->rope, rows, q, kv, w), LAM_EVALUE;
+    if (!dim_agrees(q->dims[2], width))
+        return text_format(why, LAM_TEXT, "q %v should be %d wide: %d heads of %d + %d", q, width, p->heads, p->nope, p->rope), LAM_EVALUE;
+    if (w->dims[0] != rows)
+        return text_format(why, LAM_TEXT, "the weight %v should have %d rows: %d heads of %d + %d", w, rows, p->heads, p->nope, p->v), LAM_EVALUE;
+    if (!dim_agrees(kv->dims[2], w->dims[1] + p->rope))
+        return text_format(why, LAM_TEXT, "kv %v should be %d wide: the weight %v takes %d, and %d are turned", kv, w->dims[1] + p->rope, w, w->dims[1], p->rope), LAM_EVALUE;
+    int fewer = q->dims[1] >= 0 && kv->dims[1] >= 0 && kv->dims[1] < q->dims[1];
+    if (!dim_agrees(q->dims[0], kv->dims[0]) || fewer) return text_format(why, LAM_TEXT, "q %v over kv %v", q, kv), LAM_EVALUE;
+    *out = *q;
+    out->dims[2] = p->heads * p->v;
+    return LAM_OK;
+}
+
+/* ---- weights: of each head W_UK twice, for either way, and W_UV ---- */
+
+typedef struct head_weights { float *absorb, *key, *value; } head_weights;   /* packed [nope, c], [c, nope], [c, v] */
+
+static size_t head_floats(const mla_params *p, size_t c) {
+    return gemm_packed_floats((size_t)p->nope, c) + gemm_packed_floats(c, (size_t)p->nope) + gemm_packed_floats(c, (size_t)p->v);
+}
+
+static head_weights weights_of(const lam_node *node, size_t c, size_t head) {
+    const mla_params *p = node->params;
+    head_weights w = { .absorb = node->packed + head * head_floats(p, c) };
+    w.key = w.absorb + gemm_packed_floats((size_t)p->nope, c);
+    w.value = w.key + gemm_packed_floats(c, (size_t)p->nope);
+    return w;
+}
+
+static size_t packed(const lam_graph *g, lam_node *node) {
+    const mla_params *p = node->params;
+    return (size_t)p->heads * head_floats(p, (size_t)graph_shape(g, node->in[WEIGHT])->dims[1]);
+}
+
+/* Rows of a head are first those of W_UK [nope, c], then those of W_UV [v, c]. */
+static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
+    (void)in;
+    const mla_params *p = node->params;
+    size_t c = (size_t)graph_shape(g, node->in[WEIGHT])->dims[1], nope = (size_t)p->nope, v = (size_t)p->v;
+    for (size_t r = (size_t)first; r < (size_t)(first + rows); r++, data += c) {
+        head_weights w = weights_of(node, c, r / (nope + v));
+        size_t i = r % (nope + v);
+        if (i >= nope) {
+            gemm_pack_f32(w.value, c, 0, c, i - nope, 1, data, 1, c);
+            continue;
+        }
+        gemm_pack_f32(w.absorb, nope, i, 1, 0, c, data, c, 1);
+        gemm_pack_f32(w.key, c, 0, c, i, 1, data, 1, c);
+    }
+}
+
+/* ---- run ---- */
+
+typedef struct sizes { size_t t, s, c, nope, rope, v, heads; int absorbed; } sizes;
+
+static sizes sizes_of(const lam_run *r) {
+    const mla_params *p = r->node->params;
+    sizes n = { (size_t)r->in[Q].shape.dims[1], (size_t)r->in[KV].shape.dims[1], (size_t)r->in[WEIGHT].shape.dims[1],
+                (size_t)p->nope, (size_t)p->rope, (size_t)p->v, (size_t)p->heads, 0 };
+    double t = (double)n.t, s = (double)n.s, c = (double)n.c, projected = (double)(n.nope + n.v);
+    n.absorbed = t * c * projected + t * s * (2 * c + (double)n.rope) <= s * c * projected + t * s * (projected + (double)n.rope);
+    return n;
+}
+
+static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
+    (void)shared;
+    sizes n = sizes_of(r);
+    size_t keys = (n.s + KEY_STEP - 1) / KEY_STEP * KEY_STEP;
+    *per_thread = n.absorbed ? ATTENTION_QUERIES * (2 * n.c + n.rope) + attention_scratch_floats(n.c + n.rope, n.c)
+                             : scratch_times(keys, n.nope + n.rope + n.v) + attention_scratch_floats(n.nope + n.rope, n.v);
+}
+
+typedef struct job { const lam_run *run; sizes n; int blocks; } job;
+
+/* What both ways agree on: which queries, which rows of the output. */
+static attention_head head_of(const job *j, size_t batch, size_t head) {
+    const mla_params *p = j->run->node->params;
+    const sizes *n = &j->n;
+    return (attention_head){
+        .y = j->run->out.data + (batch * n->t * n->heads + head) * n->v, .y_stride = n->heads * n->v,
+        .q = j->run->in[Q].data + (batch * n->t * n->heads + head) * (n->nope + n->rope), .q_stride = n->heads * (n->nope + n->rope),
+        .queries = n->t, .keys = n->s, .scale = p->scale, .causal = 1, .causal_offset = n->s - n->t,
+    };
+}
+
+/* ATTENTION_QUERIES queries of one head over the latents. */
+static void attend_latents(void *argument, int index, int thread) {
+    const job *j = argument;
+    const sizes *n = &j->n;
+    size_t first = (size_t)(index % j->blocks) * ATTENTION_QUERIES, at = (size_t)(index / j->blocks), batch = at / n->heads;
+    size_t count = n->t - first < ATTENTION_QUERIES ? n->t - first : ATTENTION_QUERIES, wide = n->c + n->rope;
+    head_weights w = weights_of(j->run->node, n->c, at % n->heads);
+    attention_head whole = head_of(j, batch, at % n->heads), head = whole;
+    float *q = j->run->scratch + (size_t)thread * j->run->scratch_floats;   /* [count, c + rope] */
+    float *y = q + ATTENTION_QUERIES * wide;                                /* [count, c] */
+    const float *from = whole.q + first * whole.q_stride;
+    gemm_f32_matrix(q, wide, from, whole.q_stride, w.absorb, count, n->c, n->nope, NULL);
+    for (size_t i = 0; i < count; i++) memcpy(q + i * wide + n->c, from + i * whole.q_stride + n->nope, n->rope * sizeof(float));
+    head.q = q;
+    head.y = y;
+    head.q_stride = head.k_stride = head.v_stride = wide;
+    head.y_stride = n->c;
+    head.k = head.v = j->run->in[KV].data + batch * n->s * wide;
+    head.d = wide;
+    head.dv = n->c;
+    head.queries = count;
+    head.causal_offset += first;
+    attention_f32(&head, 0, count, y + ATTENTION_QUERIES * n->c);
+    gemm_f32_matrix(whole.y + first * whole.y_stride, whole.y_stride, y, n->c, w.value, count, n->v, n->c, NULL);
+}
+
+/* One head over keys and values made for it. */
+static void attend_expanded(void *argument, int index, int thread) {
+    const job *j = argument;
+    const sizes *n = &j->n;
+    size_t batch = (size_t)index / n->heads, wide = n->c + n->rope;
+    head_weights w = weights_of(j->run->node, n->c, (size_t)index % n->heads);
+    attention_head head = head_of(j, batch, (size_t)index % n->heads);
+    const float *kv = j->run->in[KV].data + batch * n->s * wide;            /* [s, c + rope] */
+    head.d = head.k_stride = n->nope + n->rope;
+    head.dv = head.v_stride = n->v;
+    float *k = j->run->scratch + (size_t)thread * j->run->scratch_floats, *v = k + n->s * head.d;   /* [s, nope + rope], [s, v] */
+    gemm_f32_matrix(k, head.d, kv, wide, w.key, n->s, n->nope, n->c, NULL);
+    for (size_t i = 0; i < n->s; i++) memcpy(k + i * head.d + n->nope, kv + i * wide + n->c, n->rope * sizeof(float));
+    gemm_f32_matrix(v, n->v, kv, wide, w.value, n->s, n->v, n->c, NULL);
+    head.k = k;
+    head.v = v;
+    attention_f32(&head, 0, n->t, v + n->s * n->v);
+}
+
+static void run(const lam_run *r) {
+    job j = { .run = r, .n = sizes_of(r) };
+    int heads = r->in[Q].shape.dims[0] * (int)j.n.heads;
+    j.blocks = (int)((j.n.t + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES);
+    if (j.n.absorbed) pool_for(r->pool, heads * j.blocks, attend_latents, &j);
+    else pool_for(r->pool, heads, attend_expanded, &j);
+}
+
+/* Of the expanded form, the textbook's: a key and a value per token, then attention over what is seen. */
+static double flops(const lam_run *r) {
+    sizes n = sizes_of(r);
+    double heads = (double)r->in[Q].shape.dims[0] * (double)n.heads, t = (double)n.t, s = (double)n.s;
+    return 2 * heads * (s * (double)(n.c * (n.nope + n.v)) + t * s * (double)(n.nope + n.rope + n.v));
+}
+
+static const lam_op op_mla = {
+    .name = "mla", .packs = 1u << WEIGHT, .shape = shape, .packed = packed, .pack = pack, .scratch = scratch, .run = run, .flops = flops,
+};
+
+lam_value lam_mla(lam_graph *g, lam_value q, lam_value kv, lam_value weight, int heads, int nope, int rope, int v, float scale) {
+    if (heads < 1 || nope < 1 || rope < 0 || v < 1 || (double)heads * ((double)nope + rope + v) > INT32_MAX)
+        return graph_fail(g, LAM_EVALUE, "mla: %d heads of %d + %d and %d", heads, nope, rope, v);
+    if (!graph_is_weight(g, weight)) return graph_fail(g, LAM_EVALUE, "mla: the weight must be one, not a computed value");
+    const lam_value in[] = { q, kv, weight };
+    return graph_add(g, &op_mla, 3, in, &(mla_params){ heads, nope, rope, v, scale }, sizeof(mla_params), LAYOUT_PLAIN);
+}
