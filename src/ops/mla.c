@@ -102,7 +102,8 @@ static attention_head head_of(const job *j, size_t batch, size_t head) {
     return (attention_head){
         .y = j->run->out.data + (batch * n->t * n->heads + head) * n->v, .y_stride = n->heads * n->v,
         .q = j->run->in[Q].data + (batch * n->t * n->heads + head) * (n->nope + n->rope), .q_stride = n->heads * (n->nope + n->rope),
-        .queries = n->t, .keys = n->s, .scale = p->scale, .causal = 1, .causal_offset = n->s - n->t,
+        .queries = n->t, .keys = n->s, .scale = p->scale, .banded = 1,
+        .low = -(ptrdiff_t)n->t, .high = (ptrdiff_t)(n->s - n->t),
     };
 }
 
@@ -127,7 +128,8 @@ static void attend_latents(void *argument, int index, int thread) {
     head.d = wide;
     head.dv = n->c;
     head.queries = count;
-    head.causal_offset += first;
+    head.low = -(ptrdiff_t)count;
+    head.high += (ptrdiff_t)first;
     attention_f32(&head, 0, count, y + ATTENTION_QUERIES * n->c);
     gemm_f32_matrix(whole.y + first * whole.y_stride, whole.y_stride, y, n->c, w.value, count, n->v, n->c, NULL);
 }

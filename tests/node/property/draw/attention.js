@@ -29,6 +29,22 @@ export function scaledDotProductAttention(r) {
 }
 
 /** @type {Draw} */
+export function mla(r) {
+  const [heads, nope, rope, v, c] = [r.int(1, 4), r.size(9), r.int(0, 6), r.size(9), r.size(20)];
+  const long = r.chance(0.2);   // both of its forms: many queries and few, over many keys
+  const options = { heads, nope, rope, v, ...r.chance() && { scale: r.pick([0.1, 0.5, 1]) } };
+  return {
+    args: { ...options, c },
+    runs: several(r, () => {
+      const [b, t, more] = [r.int(1, 2), r.size(long ? 80 : 9), r.pick([0, r.int(0, long ? 120 : 9)])];
+      return [[b, t, heads * (nope + rope)], [b, t + more, c + rope]];
+    }),
+    weights: { kvB: { shape: [heads * (nope + v), c], values: 'small' } },
+    program: (f, [q, kv], { kvB }) => f.mla(q, kv, kvB, options),
+  };
+}
+
+/** @type {Draw} */
 export function attentionPool2d(r) {
   const [heads, d] = [r.int(1, 4), r.size(9)];
   const [c, out, h, w] = [heads * d, r.size(20), r.int(1, 5), r.int(1, 5)];

@@ -75,3 +75,20 @@ export function attentionPool2d(x, { positionalEmbedding, qProj, kProj, vProj, c
   const y = scaledDotProductAttention(q, k, v);
   return linear(reshape(permute(y, [0, 2, 1, 3]), [n, c]), cProj[0], cProj[1]);
 }
+
+/**
+ * The textbook's: keys and values of every token and head, then attention.
+ * @param {Reference} q @param {Reference} kv @param {Reference} kvB
+ * @param {{ heads: number, nope: number, rope: number, v: number, scale?: number }} options
+ */
+export function mla(q, kv, kvB, { heads, nope, rope, v, scale = 1 / Math.sqrt(nope + rope) }) {
+  const [[b, t], c] = [q.shape, kvB.shape[1]];
+  const perHead = (/** @type {Reference} */ x, /** @type {number} */ width) => permute(reshape(x, [b, x.shape[1], heads, width]), [0, 2, 1, 3]);
+  const made = perHead(linear(narrow(kv, 2, 0, c), kvB), nope + v);
+  const turned = unsqueeze(narrow(kv, 2, c, rope), 1);
+  const keys = cat([narrow(made, 3, 0, nope), cat(Array(heads).fill(turned), 1)], 3);
+  const y = scaledDotProductAttention(perHead(q, nope + rope), keys, narrow(made, 3, nope, v), { isCausal: true, align: 'end', scale });
+  const joined = reshape(permute(y, [0, 2, 1, 3]), [b, t, heads * v]);
+  // Absorbed or expanded, the products are summed in another order: as inexact as a score made of `nope` sums over the latents.
+  return tensor(joined.shape, joined.data, joined.slack + largest(kv.data) * largest(kvB.data) * c * (1 + largest(q.data) * Math.abs(scale) * nope) / 8);
+}
