@@ -69,9 +69,9 @@ static void check_sizes(sizes n, lam_pool *pool) {
     free(y);
     lam_session_free(s);
     lam_graph_free(g);
-    check_free(q, q_floats);
-    check_free(kv, kv_floats);
-    check_free(w, (size_t)(rows * n.c));
+    check_free(q);
+    check_free(kv);
+    check_free(w);
 }
 
 static void check_refusal(int q_width, int kv_width, int rows, const char *expected) {
