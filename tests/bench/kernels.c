@@ -9,6 +9,7 @@
 #include "kernels/norm.h"
 #include "kernels/pool2d.h"
 #include "kernels/softmax.h"
+#include "kernels/sparse_attention.h"
 #include "kernels/transpose.h"
 #include "kernels/winograd.h"
 #include "simd.h"
@@ -166,4 +167,18 @@ BENCH void bench_attention(size_t times, size_t queries, size_t keys, size_t d) 
     const attention_head head = {.y = y, .q = q, .k = k, .v = v, .y_stride = d, .q_stride = d, .k_stride = d, .v_stride = d,
                                  .queries = queries, .keys = keys, .d = d, .dv = d, .scale = 0.125f};
     for (size_t t = 0; t < times; t++) attention_f32(&head, 0, queries, scratch);
+}
+
+/* The last block of queries of one key head with two query heads, d 64; rows as far apart as those of four key heads are. */
+BENCH void bench_sparse_attention(size_t times, size_t keys, size_t stride) {
+    used = 0;
+    enum { ROW = 256 };
+    const sparse_sizes sizes = {.queries = keys, .keys = keys, .blocks = keys / stride, .memory = 1, .group = 2, .d = 64, .window = 64, .stride = stride,
+                                .selection = 16, .selected = 4, .causal = 1, .shared = 1};
+    float *q = take(keys * 128), *y = take(keys * 128), *gates = take(keys * 6), *scratch = take(sparse_scratch_floats(&sizes));
+    float *k = take(keys * ROW), *v = take(keys * ROW), *ck = take(sizes.blocks * ROW), *cv = take(sizes.blocks * ROW);
+    const sparse_head head = {.y = y, .q = q, .q_rotated = q, .gates = gates, .k = k, .v = v, .ck = ck, .cv = cv, .mem_k = k, .mem_v = v,
+                              .q_stride = 128, .gate_stride = 6, .k_stride = ROW, .c_stride = ROW};
+    size_t count = sparse_queries(&sizes);
+    for (size_t t = 0; t < times; t++) sparse_attention_f32(&head, &sizes, keys - count, count, scratch);
 }

@@ -92,6 +92,10 @@ const cases = [
   ...[[197, 197, 64], [77, 77, 64], [512, 512, 64], [1, 512, 64]].map(([q, k, d]) => ({
     name: `attention ${q} x ${k}, d ${d}`, flops: 4 * q * k * d, work: (t) => wasm.bench_attention(t, q, k, d),
   })),
+  ...[[4096, 8], [4096, 16], [16384, 16]].map(([keys, stride]) => ({
+    name: `sparse attention of 48 rows after ${keys}, stride ${stride}`, flops: 48 * 4 * 64 * (keys / stride + 4 * 16 + 8 + 64 + 2),
+    work: (t) => wasm.bench_sparse_attention(t, keys, stride),
+  })),
   ...['identity', 'relu', 'sigmoid', 'silu', 'tanh', 'gelu', 'gelu_tanh', 'quick_gelu', 'mish', 'softplus'].map((name, i) => ({
     name: `activation ${name}, 4096`, bytes: 8 * 4096, elements: 4096, work: (t) => wasm.bench_activation(t, 4096, i),
   })),

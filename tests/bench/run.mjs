@@ -1,11 +1,12 @@
 /**
- * npm run bench [-- --quick] [--browser] [--rounds N] [--json FILE] [--only NAME,NAME]
+ * npm run bench [-- --quick] [--browser] [--sparse] [--rounds N] [--json FILE] [--only NAME,NAME]
  *
  * Times lamella's builds, onnxruntime-web and tfjs-wasm on CLIP's RN50 image tower and on GEMM 1024^3, and the roofs of
  * this core, in one run and in turns, after checking that all of them give the same numbers. Two minutes with --quick.
  * --browser runs them in Chromium instead of Node. --only keeps the contestants whose label contains a NAME.
+ * --sparse measures something else: sparse.mjs.
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -32,11 +33,16 @@ const { values: options } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     browser: { type: 'boolean', default: false },
+    sparse: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     json: { type: 'string' },
     only: { type: 'string', default: '' },
   },
 });
+if (options.sparse) {
+  const { status } = spawnSync(newestNode(), [join(here, 'sparse.mjs'), ...process.argv.slice(2).filter(argument => argument !== '--sparse')], { stdio: 'inherit' });
+  process.exit(status ?? 1);
+}
 const rounds = Number(options.rounds ?? (options.quick ? 3 : 10));
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds: expected a positive integer, got ${options.rounds}`);
 

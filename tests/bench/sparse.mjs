@@ -1,0 +1,135 @@
+/**
+ * npm run bench -- --sparse [--rounds N] [--json FILE] [--quick]
+ *
+ * Time against length of native sparse attention beside dense attention: both whole layers (norm, projections, rotary embedding, attention,
+ * projection) on the same tokens, in turns, one thread. Writes sparse_attention.svg beside this file. --quick: up to 4096 tokens, no picture.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { compile, F, Module, nn, Tensor } from '../../js/index.js';
+import { features } from '../../web/features.js';
+import { curve } from './curve.mjs';
+import { median } from './statistics.mjs';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const { values: options } = parseArgs({ options: { quick: { type: 'boolean', default: false }, rounds: { type: 'string', default: '5' }, json: { type: 'string' } } });
+const rounds = Number(options.rounds);
+if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds: expected a positive integer, got ${options.rounds}`);
+
+const LENGTHS = [1024, 2048, 4096, 8192, 16384].slice(0, options.quick ? 3 : 5);
+const DIM = 512;
+const HEADS = 8;
+const KV_HEADS = 4;
+const DIM_HEAD = 64;
+const BLOCK = 16;
+/** That of the example in the repository of native-sparse-attention-pytorch (train.py), where the stride is 8. */
+const sparse = (stride) => new nn.SparseAttention({
+  dim: DIM, dimHead: DIM_HEAD, heads: HEADS, kvHeads: KV_HEADS, slidingWindowSize: 64, compressBlockSize: BLOCK, compressBlockSlidingStride: stride,
+  selectionBlockSize: 16, numSelectedBlocks: 4, causal: true, compressMlp: new nn.GroupedMLP(DIM_HEAD, BLOCK, KV_HEADS),
+});
+
+/** The same heads, each query seeing all that came before. */
+class DenseAttention extends Module {
+  constructor() {
+    super();
+    this.norm = new nn.RMSNorm(DIM);
+    this.q_proj = new nn.Linear(DIM, HEADS * DIM_HEAD, { bias: false });
+    this.k_proj = new nn.Linear(DIM, KV_HEADS * DIM_HEAD, { bias: false });
+    this.v_proj = new nn.Linear(DIM, KV_HEADS * DIM_HEAD, { bias: false });
+    this.rotary_emb = new nn.RotaryEmbedding(DIM_HEAD, { interleaved: true });
+    this.o_proj = new nn.Linear(HEADS * DIM_HEAD, DIM, { bias: false });
+  }
+
+  forward(x) {
+    const tokens = this.norm(x);
+    const heads = (y) => F.permute(F.unflatten(y, 2, [-1, DIM_HEAD]), [0, 2, 1, 3]);
+    const table = this.rotary_emb.table(x, 1);
+    const [q, k] = [this.q_proj, this.k_proj].map((layer) => this.rotary_emb(heads(layer(tokens)), table));
+    const attended = F.scaledDotProductAttention(q, k, heads(this.v_proj(tokens)), { isCausal: true, enableGqa: true });
+    return this.o_proj(F.flatten(F.permute(attended, [0, 2, 1, 3]), 2));
+  }
+}
+
+let state = 1;
+/** Numbers between -size and size. */
+function random(shape, size) {
+  const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
+  for (let i = 0; i < data.length; i++) data[i] = size * ((state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 31 - 1);
+  return new Tensor(data, [...shape]);
+}
+
+const contestants = [
+  { label: 'dense', colour: '#b03030', module: new DenseAttention(), attention: 'attention' },
+  { label: 'sparse, stride 8', colour: '#2060a0', module: sparse(8), attention: 'sparse_attention' },
+  { label: 'sparse, stride 16', colour: '#208050', module: sparse(16), attention: 'sparse_attention' },
+];
+const build = features().relaxed ? 'relaxed' : 'simd';
+
+/** Median milliseconds of the whole layer and of its attention alone, [length] each. */
+async function measure() {
+  for (const contestant of contestants) {
+    const weights = Object.fromEntries([...contestant.module.stateDict()].map(([name, { shape }]) => [name, random(shape, shape.length > 1 ? 1.7 / Math.sqrt(shape.at(-1)) : 1)]));
+    contestant.model = await compile(contestant.module, { weights, inputs: [[1, null, DIM]], build, threads: 1 });
+    Object.assign(contestant, { whole: [], alone: [], bytes: [] });
+    for (let i = 0; i < 5; i++) await contestant.model.forward(random([1, 512, DIM], 1.7));   // brings V8's optimising tier
+  }
+  for (const length of LENGTHS) {
+    const x = random([1, length, DIM], 1.7);
+    const times = contestants.map(() => ({ whole: [], alone: [] }));
+    for (const { model } of contestants) await model.forward(x);
+    for (let round = 0; round < rounds; round++) {
+      for (const [i, { model, attention }] of contestants.entries()) {
+        const start = performance.now();
+        const layers = await model.profile(x);
+        times[i].whole.push(performance.now() - start);
+        times[i].alone.push(layers.filter(({ name }) => name === attention).reduce((sum, { milliseconds }) => sum + milliseconds, 0));
+      }
+    }
+    for (const [i, contestant] of contestants.entries()) {
+      contestant.whole.push(times[i].whole);
+      contestant.alone.push(times[i].alone);
+      contestant.bytes.push(contestant.model.memory.activations);
+    }
+    console.log(`${length} tokens: ${contestants.map(({ label }, i) => `${label} ${median(times[i].whole).toFixed(0)} ms`).join(', ')}`);
+  }
+}
+
+/** Exponent of the growth between the lengths at two places. */
+const exponent = (ms, from, to) => Math.log(ms.at(to) / ms.at(from)) / Math.log(LENGTHS.at(to) / LENGTHS.at(from));
+
+function table() {
+  const [dense, ...others] = contestants.map(({ whole }) => whole.map(median));
+  const [denseAlone, ...othersAlone] = contestants.map(({ alone }) => alone.map(median));
+  const names = contestants.slice(1).map(({ label }) => label);
+  const rows = LENGTHS.map((length, i) => [
+    length.toLocaleString('en'), `${dense[i].toFixed(0)} ms (${denseAlone[i].toFixed(0)})`,
+    ...others.map((ms, j) => `${ms[i].toFixed(0)} ms (${othersAlone[j][i].toFixed(0)}), ${(dense[i] / ms[i]).toFixed(1)} x`),
+  ]);
+  const growth = [dense, ...others].map((ms) => `length^${exponent(ms, 0, -1).toFixed(2)}, at the end ^${exponent(ms, -2, -1).toFixed(2)}`);
+  return [['tokens', 'dense: whole layer (attention alone)', ...names.map((name) => `${name}, times as fast`)], ['---', ...[dense, ...others].map(() => '---')], ...rows, ['growth', ...growth]]
+    .map((row) => `| ${row.join(' | ')} |`).join('\n');
+}
+
+await measure();
+const machine = `${cpus()[0].model}, Node ${process.version}, ${build}, one thread`;
+console.log(`\n${machine}, medians of ${rounds} runs in turns\n\n${table()}`);
+const result = {
+  date: new Date().toISOString(), machine, rounds, lengths: LENGTHS,
+  contestants: contestants.map(({ label, whole, alone, bytes }) => ({ label, milliseconds: whole, attentionMilliseconds: alone, activationBytes: bytes })),
+};
+const file = options.json ?? join(here, '../../build/bench', `sparse-${result.date.replace(/[:.]/g, '-')}.json`);
+mkdirSync(dirname(file), { recursive: true });
+writeFileSync(file, JSON.stringify(result, null, 1));
+console.log(`\nSaved as ${file}`);
+if (!options.quick) {
+  const picture = join(here, 'sparse_attention.svg');
+  writeFileSync(picture, curve({
+    title: 'Native sparse attention beside dense causal attention', subtitle: `${machine}; 8 heads of 64, 4 of keys`, xLabel: 'tokens',
+    sizes: LENGTHS, lines: contestants.map(({ label, colour, whole }) => ({ label, colour, milliseconds: whole.map(median) })),
+  }));
+  console.log(`Drawn as ${picture}`);
+}
+for (const { model } of contestants) model.dispose();
