@@ -2,7 +2,7 @@
  * npm run bench -- --sparse [--rounds N] [--json FILE] [--quick]
  *
  * Time against length of native sparse attention beside dense attention: both whole layers (norm, projections, rotary embedding, attention,
- * projection) on the same tokens, in turns, one thread. Writes sparse_attention.svg beside this file. --quick: up to 4096 tokens, no picture.
+ * projection) on the same tokens, in turns, one thread, processor time. Writes sparse_attention.svg beside this file. --quick: up to 4096 tokens, no picture.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -68,32 +68,30 @@ const contestants = [
 ];
 const build = features().relaxed ? 'relaxed' : 'simd';
 
-/** Median milliseconds of the whole layer and of its attention alone, [length] each. */
+/**
+ * Milliseconds of processor time of the whole layer and of its attention alone, [length][round] each. There is one thread, so on a machine
+ * that does nothing else it is the time that passes; what others take of the machine is not in it.
+ */
 async function measure() {
+  const inputs = LENGTHS.map((length) => random([1, length, DIM], 1.7));
   for (const contestant of contestants) {
     const weights = Object.fromEntries([...contestant.module.stateDict()].map(([name, { shape }]) => [name, random(shape, shape.length > 1 ? 1.7 / Math.sqrt(shape.at(-1)) : 1)]));
     contestant.model = await compile(contestant.module, { weights, inputs: [[1, null, DIM]], build, threads: 1 });
-    Object.assign(contestant, { whole: [], alone: [], bytes: [] });
-    for (let i = 0; i < 5; i++) await contestant.model.forward(random([1, 512, DIM], 1.7));   // brings V8's optimising tier
+    Object.assign(contestant, { whole: LENGTHS.map(() => []), alone: LENGTHS.map(() => []) });
+    for (let i = 0; i < 5; i++) await contestant.model.forward(inputs[0]);   // brings V8's optimising tier
   }
-  for (const length of LENGTHS) {
-    const x = random([1, length, DIM], 1.7);
-    const times = contestants.map(() => ({ whole: [], alone: [] }));
-    for (const { model } of contestants) await model.forward(x);
-    for (let round = 0; round < rounds; round++) {
-      for (const [i, { model, attention }] of contestants.entries()) {
-        const start = performance.now();
+  for (let round = 1; round <= rounds; round++) {   // all lengths in each round: a slow spell of the machine is in all of them
+    for (const [i, x] of inputs.entries()) {
+      for (const { model, attention, whole, alone } of contestants) {
+        const start = process.cpuUsage();
         const layers = await model.profile(x);
-        times[i].whole.push(performance.now() - start);
-        times[i].alone.push(layers.filter(({ name }) => name === attention).reduce((sum, { milliseconds }) => sum + milliseconds, 0));
+        const { user, system } = process.cpuUsage(start);
+        const milliseconds = (of) => of.reduce((sum, layer) => sum + layer.milliseconds, 0);
+        whole[i].push((user + system) / 1000);
+        alone[i].push(whole[i].at(-1) * milliseconds(layers.filter(({ name }) => name === attention)) / milliseconds(layers));
       }
     }
-    for (const [i, contestant] of contestants.entries()) {
-      contestant.whole.push(times[i].whole);
-      contestant.alone.push(times[i].alone);
-      contestant.bytes.push(contestant.model.memory.activations);
-    }
-    console.log(`${length} tokens: ${contestants.map(({ label }, i) => `${label} ${median(times[i].whole).toFixed(0)} ms`).join(', ')}`);
+    console.log(`round ${round} of ${rounds}: ${LENGTHS.at(-1)} tokens ${contestants.map(({ label, whole }) => `${label} ${whole.at(-1).at(-1).toFixed(0)} ms`).join(', ')}`);
   }
 }
 
@@ -115,10 +113,10 @@ function table() {
 
 await measure();
 const machine = `${cpus()[0].model}, Node ${process.version}, ${build}, one thread`;
-console.log(`\n${machine}, medians of ${rounds} runs in turns\n\n${table()}`);
+console.log(`\n${machine}, processor time, medians of ${rounds} runs in turns\n\n${table()}`);
 const result = {
   date: new Date().toISOString(), machine, rounds, lengths: LENGTHS,
-  contestants: contestants.map(({ label, whole, alone, bytes }) => ({ label, milliseconds: whole, attentionMilliseconds: alone, activationBytes: bytes })),
+  contestants: contestants.map(({ label, whole, alone, model }) => ({ label, milliseconds: whole, attentionMilliseconds: alone, activationBytes: model.memory.activations })),
 };
 const file = options.json ?? join(here, '../../build/bench', `sparse-${result.date.replace(/[:.]/g, '-')}.json`);
 mkdirSync(dirname(file), { recursive: true });
