@@ -88,13 +88,13 @@ static void accumulate(const attention_head *head, const tiles *t, size_t first,
     gemm_f32_matrix(y, head->y_stride, t->scores, ATTENTION_KEYS, t->v, count, head->dv, keys, &onto_y);
 }
 
-/* scores = scale * scores + mask of n keys. Returns the largest; a NaN need not be found, it reaches the sum. */
-static float scale_and_mask(float *scores, const float *mask, float scale, size_t n) {
+/* scores = scale * scores + mask of n keys; one_mask: one number for all of them. Returns the largest; a NaN need not be found, it reaches the sum. */
+static float scale_and_mask(float *scores, const float *mask, int one_mask, float scale, size_t n) {
     v128_t factor = wasm_f32x4_splat(scale), max = wasm_f32x4_splat(-INFINITY);
     size_t j = 0;
     for (; j + 4 <= n; j += 4) {
         v128_t s = wasm_f32x4_mul(simd_load(scores + j), factor);
-        if (mask) s = wasm_f32x4_add(s, simd_load(mask + j));
+        if (mask) s = wasm_f32x4_add(s, one_mask ? simd_splat(mask) : simd_load(mask + j));
         simd_store(scores + j, s);
         max = simd_max(s, max);
     }
@@ -102,7 +102,7 @@ static float scale_and_mask(float *scores, const float *mask, float scale, size_
     simd_store(lanes, max);
     largest = fmaxf(fmaxf(lanes[0], lanes[1]), fmaxf(lanes[2], lanes[3]));
     for (; j < n; j++) {
-        scores[j] = scores[j] * scale + (mask ? mask[j] : 0);
+        scores[j] = scores[j] * scale + (mask ? mask[one_mask ? 0 : j] : 0);
         largest = fmaxf(largest, scores[j]);
     }
     return largest;
@@ -127,8 +127,8 @@ static float finish_scores(const attention_head *head, float *scores, size_t que
     if (end < first) end = first;
     for (size_t j = 0; j < first; j++) scores[j] = -INFINITY;
     for (size_t j = end; j < keys; j++) scores[j] = -INFINITY;
-    const float *mask = head->mask ? head->mask + query * head->mask_stride + at + first : NULL;
-    return scale_and_mask(scores + first, mask, head->scale, end - first);
+    const float *mask = head->mask ? head->mask + query * head->mask_stride + (head->one_mask ? 0 : at + first) : NULL;
+    return scale_and_mask(scores + first, mask, head->one_mask, head->scale, end - first);
 }
 
 /* scores = exp(scores - max); returns their sum. */

@@ -14,6 +14,7 @@ typedef struct attention_head {
     float scale;                   /* usually 1 / sqrt(d) */
     const float *mask;             /* added to the scores [queries, keys], NULL: none; -inf hides a key */
     size_t mask_stride;            /* 0: one row for all queries */
+    int one_mask;                  /* a row of the mask is one number for all keys */
     int banded;                    /* query i sees keys i + low <= j <= i + high, the mask's say besides; else all */
     ptrdiff_t low, high;           /* between -queries and keys */
 } attention_head;

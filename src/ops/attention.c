@@ -28,7 +28,7 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
         return text_format(why, LAM_TEXT, "q %v, k %v, v %v", q, k, v), LAM_EVALUE;
     for (int i = 1; mask->rank >= 0 && i <= (mask->rank > q->rank ? mask->rank : q->rank); i++) {
         int wanted = i == 1 ? dim(k, 2) : dim(q, i);
-        if (!dim_agrees(dim(mask, i), wanted) && (dim(mask, i) != 1 || i == 1))
+        if (!dim_agrees(dim(mask, i), wanted) && dim(mask, i) != 1)
             return text_format(why, LAM_TEXT, "mask %v does not broadcast to the scores of q %v and k %v", mask, q, k), LAM_EVALUE;
     }
     *out = *q;
@@ -88,7 +88,7 @@ static void run(const lam_run *r) {
     job j = { .run = r, .head = {
         .y_stride = dv, .q_stride = d, .k_stride = d, .v_stride = dv, .queries = queries, .keys = (size_t)dim(k, 2), .d = d, .dv = dv,
         .scale = isnan(p->scale) ? 1.0f / sqrtf((float)d) : p->scale,
-        .mask_stride = r->in[MASK].data && dim(mask, 2) != 1 ? (size_t)dim(mask, 1) : 0,
+        .mask_stride = r->in[MASK].data && dim(mask, 2) != 1 ? (size_t)dim(mask, 1) : 0, .one_mask = r->in[MASK].data && dim(mask, 1) == 1,
     } };
     set_band(&j.head, p);
     j.blocks = (int)((queries + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES);

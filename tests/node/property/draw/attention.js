@@ -9,8 +9,8 @@ export function scaledDotProductAttention(r) {
   const long = r.chance(0.1);
   const [d, e, kvHeads, shared] = [r.size(18), r.size(18), r.int(1, 3), rank && r.chance(0.3) ? r.int(2, 3) : 1];
   const mask = r.pick(['none', 'none', 'added', 'bool']);
-  const maskRank = r.int(2, rank + 2);
-  const ones = Array.from({ length: maskRank - 1 }, () => r.chance(0.3));
+  const maskRank = r.int(1, rank + 2);
+  const ones = Array.from({ length: maskRank }, (_, i) => r.chance(i === maskRank - 1 ? 0.1 : 0.3));
   const options = { isCausal: r.chance(0.3), ...r.chance(0.3) && { scale: r.pick([0, 0.3, 1, 2.5]) }, ...shared > 1 && { enableGqa: true },
     ...r.chance(0.4) && { windowSize: r.chance(0.2) ? r.int(0, 6) : [r.int(-1, long ? 70 : 8), r.int(-1, long ? 70 : 8)] },
     ...r.chance(0.4) && { align: r.pick(['start', 'end']) } };
@@ -19,9 +19,9 @@ export function scaledDotProductAttention(r) {
     runs: several(r, () => {
       const lead = Array.from({ length: Math.max(rank - 1, 0) }, () => r.int(1, 3));
       const [t, s] = [r.size(long ? 110 : 13), r.size(long ? 140 : 13)];
-      const full = [...lead, ...rank ? [kvHeads * shared] : [], t];
+      const full = [...lead, ...rank ? [kvHeads * shared] : [], t, s];
       const of = (/** @type {number} */ heads, /** @type {number[]} */ ...rest) => [...lead, ...rank ? [heads] : [], ...rest];
-      const shape = [...full.slice(full.length - ones.length).map((size, i) => (ones[i] ? 1 : size)), s];
+      const shape = full.slice(full.length - ones.length).map((size, i) => (ones[i] ? 1 : size));
       return [of(kvHeads * shared, t, d), of(kvHeads, s, d), of(kvHeads, s, e), ...mask === 'none' ? [] : [{ shape, dtype: /** @type {const} */ (mask === 'bool' ? 'bool' : 'f32') }]];
     }),
     program: (f, [q, k, v, m]) => f.scaledDotProductAttention(q, k, v, { ...options, ...mask !== 'none' && { attnMask: m } }),
