@@ -52,10 +52,12 @@ const VALUES = {
 const spec = (given) => (Array.isArray(given) ? { shape: given } : given);
 
 /** @param {Random} r @param {Spec} described */
-function numbers(r, { shape, values = 'normal', dtype = 'f32' }) {
+export function numbers(r, { shape, values = 'normal', dtype = 'f32' }) {
   const draw = dtype === 'bool' ? VALUES.bool : typeof values === 'string' ? VALUES[values] : values;
-  const data = typeof draw === 'function' ? Float32Array.from({ length: count(shape) }, () => draw(r)) : Float32Array.from(draw);
-  const reference = tensor(shape, Float64Array.from(data));
+  const data = new Float32Array(count(shape));
+  if (typeof draw === 'function') for (let i = 0; i < data.length; i++) data[i] = draw(r);
+  else data.set(draw);
+  const reference = tensor(shape, new Float64Array(data));
   if (dtype === 'bool') reference.bool = true;
   const given = { f32: data, bool: () => Uint8Array.from(data), i32: () => Int32Array.from(data) }[dtype];
   return { given: new Tensor(typeof given === 'function' ? given() : given, shape, { dtype }), reference };
@@ -69,9 +71,9 @@ function declared(r, runs) {
   }));
 }
 
-const list = (/** @type {any} */ outputs) => (Array.isArray(outputs) ? outputs : [outputs]);
+export const list = (/** @type {any} */ outputs) => (Array.isArray(outputs) ? outputs : [outputs]);
 
-class Program extends Module {
+export class Program extends Module {
   /** @param {Case['program']} program @param {Record<string, Spec>} weights */
   constructor(program, weights) {
     super();
@@ -157,15 +159,26 @@ export async function runCase(draw, name, number, engine = {}) {
   }
   if (failure === null) return { runs: runs.length, size: 0, failure };
   const shapes = (/** @type {Spec[]} */ specs) => specs.map(({ shape, dtype, values }) => `[${shape}]${dtype && dtype !== 'f32' ? ` ${dtype}` : ''}${typeof values === 'string' ? ` ${values}` : ''}`).join(', ') || 'none';
-  return { runs: runs.length, size: Math.min(...runs.map((specs) => specs.reduce((sum, { shape }) => sum + count(shape), 0))), failure: [
-    failure,
-    `  arguments  ${JSON.stringify(drawn.args)}`,
-    `  weights    ${Object.entries(weights).map(([key, { shape }]) => `${key} [${shape}]`).join(', ') || 'none'}`,
-    `  inputs     ${runs.map(shapes).join(' | then ')}`,
-    `  declared   ${inputs.map(({ shape }) => `[${shape.map((size) => size ?? '?')}]`).join(', ')}`,
-    `  engine     ${model?.engine.build ?? 'not started'}, ${model?.engine.threads ?? 0} threads`,
-    `  again      LAMELLA_SEED=${SEED} LAMELLA_CASE=${name}/${number} node --test tests/node/property/property.test.js`,
-  ].join('\n') };
+  return { runs: runs.length, size: Math.min(...runs.map((specs) => specs.reduce((sum, { shape }) => sum + count(shape), 0))), failure: report(failure, name, number, model, {
+    arguments: JSON.stringify(drawn.args),
+    weights: Object.entries(weights).map(([key, { shape }]) => `${key} [${shape}]`).join(', ') || 'none',
+    inputs: runs.map(shapes).join(' | then '),
+    declared: inputs.map(({ shape }) => `[${shape.map((size) => size ?? '?')}]`).join(', '),
+  }) };
+}
+
+/**
+ * What is wrong, what was drawn, and how to repeat it.
+ * @param {string} failure
+ * @param {string} name
+ * @param {number} number
+ * @param {any} model
+ * @param {Record<string, string>} drawn
+ */
+export function report(failure, name, number, model, drawn) {
+  const engine = model ? `${model.engine.build}, ${model.engine.threads} threads` : 'not started';
+  const again = `LAMELLA_SEED=${SEED} LAMELLA_CASE=${name}/${number} node --test tests/node/property/property.test.js`;
+  return [failure, ...Object.entries({ ...drawn, engine, again }).map(([label, text]) => `  ${label.padEnd(11)}${text}`)].join('\n');
 }
 
 /** Does LAMELLA_CASE leave this property out? @param {string} name */
@@ -177,14 +190,15 @@ export const leftOut = (name) => ONLY !== '' && ONLY !== name;
  * @param {Draw} draw
  * @param {number} cases
  * @param {object} engine Options of compile: build, threads.
+ * @param {typeof runCase} [run] How a case is run.
  * @returns {Promise<{ cases: number, runs: number }>}
  */
-export async function check(name, draw, cases, engine) {
+export async function check(name, draw, cases, engine, run = runCase) {
   const [first, end] = ONLY ? [Number(ONLY_CASE), Number(ONLY_CASE) + 1] : [0, cases];
   let [runs, failed, smallest] = [0, 0, Infinity];
   let shown = '';
   for (let number = first; number < end; number++) {
-    const result = await runCase(draw, name, number, engine);
+    const result = await run(draw, name, number, engine);
     runs += result.runs;
     if (result.failure === null) continue;
     failed++;

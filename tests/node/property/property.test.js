@@ -19,11 +19,12 @@ import * as pool from './draw/pool.js';
 import * as rotary from './draw/rotary.js';
 import * as shape from './draw/shape.js';
 import * as sparseAttention from './draw/sparse_attention.js';
+import { decoder, runSession } from './session.js';
 
 const engine = process.env.LAMELLA_BUILD ? { build: process.env.LAMELLA_BUILD } : {};
 const properties = { ...arithmetic, ...attention, ...composition, ...experts, ...layers, ...lookup, ...pool, ...rotary, ...shape, ...sparseAttention };
 /** What has most paths through the engine. @type {Record<string, number>} */
-const MORE = { composition: 3000, conv2d: 2000, linear: 2000, matmul: 2000, scaledDotProductAttention: 2000 };
+const MORE = { composition: 2500, conv2d: 2000, linear: 2000, matmul: 2000, scaledDotProductAttention: 2000 };
 
 describe('properties', () => {
   for (const [name, draw] of Object.entries(properties)) {
@@ -32,6 +33,11 @@ describe('properties', () => {
       t.diagnostic(`${cases} cases, ${runs} runs`);
     });
   }
+});
+
+it('a session continues what a whole sequence would give', { skip: leftOut('session') }, async (t) => {
+  const { cases, runs } = await check('session', decoder, Number(process.env.LAMELLA_CASES ?? 500), engine, runSession);
+  t.diagnostic(`${cases} cases, ${runs} runs`);
 });
 
 describe('what has a property', () => {

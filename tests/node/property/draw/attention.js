@@ -18,7 +18,7 @@ export function scaledDotProductAttention(r) {
     args: { ...options, mask },
     runs: several(r, () => {
       const lead = Array.from({ length: Math.max(rank - 1, 0) }, () => r.int(1, 3));
-      const [t, s] = [r.size(long ? 110 : 13), r.size(long ? 140 : 13)];
+      const [t, s] = [r.sizeOrZero(long ? 110 : 13), r.sizeOrZero(long ? 140 : 13)];
       const full = [...lead, ...rank ? [kvHeads * shared] : [], t, s];
       const of = (/** @type {number} */ heads, /** @type {number[]} */ ...rest) => [...lead, ...rank ? [heads] : [], ...rest];
       const shape = full.slice(full.length - ones.length).map((size, i) => (ones[i] ? 1 : size));

@@ -21,9 +21,10 @@ const sizeFor = (r, kernel, dilation, padding, most = 11) => {
  * layer, with the names of its weights behind `prefix`.
  * @param {Random} r
  * @param {number} c Of the batch norm, if the channels are axis 1.
+ * @param {boolean} [added] There is a second layer in any case.
  */
-function followed(r, c) {
-  const [norm, sum, activation] = [c && r.chance(0.15), r.chance(0.15), r.chance(0.2) ? r.pick(['relu', 'silu', 'gelu', 'sigmoid']) : null];
+function followed(r, c, added = false) {
+  const [norm, sum, activation] = [c && r.chance(0.15), added || r.chance(0.15), r.chance(0.2) ? r.pick(['relu', 'silu', 'gelu', 'sigmoid']) : null];
   const statistics = { mean: [c], variance: { shape: [c], values: 'positive' }, gamma: [c], beta: [c] };
   return {
     told: [norm ? 'batchNorm' : '', sum ? 'add' : '', activation ?? ''].filter(Boolean),
@@ -48,9 +49,9 @@ function channels(r, large) {
 
 /** @type {Draw} */
 export function conv2d(r) {
-  const winograd = r.chance(0.2);   // 3 x 3 with stride 1 and enough channels
+  const winograd = r.chance(0.12);   // 3 x 3 with stride 1 and enough channels
   const large = winograd || r.chance(0.1);
-  const [groups, inGroup, outGroup] = winograd ? [r.pick([1, 1, 2]), r.int(16, 40), r.int(16, 40)] : channels(r, large);
+  const [groups, inGroup, outGroup] = winograd ? [r.pick([1, 1, 2]), r.int(16, 34), r.int(16, 34)] : channels(r, large);
   const kernel = winograd ? [3, 3] : r.pick([[1, 1], [3, 3], [r.size(5), r.size(5)], [r.size(7), 1], [1, r.size(7)]]);
   const stride = winograd ? 1 : r.pair(() => r.pick([1, 1, 2, 3]));
   const dilation = winograd ? 1 : r.pair(() => r.pick([1, 1, 1, 2, 3]));
@@ -60,7 +61,7 @@ export function conv2d(r) {
   const size = (/** @type {number} */ i) => {
     const dil = at(dilation, i);
     const pad = same ? Math.floor(dil * (kernel[i] - 1) / 2) : padding === 'valid' ? 0 : at(padding, i);
-    return sizeFor(r, kernel[i], dil, pad, large ? 18 : 11);
+    return sizeFor(r, kernel[i], dil, pad, large ? 16 : 11);
   };
   const kind = values(r);
   const options = { stride, padding, dilation, groups };
@@ -68,7 +69,7 @@ export function conv2d(r) {
   const after = followed(r, groups * outGroup);
   return {
     args: { ...options, after: after.told },
-    runs: several(r, () => [{ shape: [r.chance(0.03) ? 0 : r.int(1, 3), groups * inGroup, size(0), size(1)], values: kind }]),
+    runs: several(r, () => [{ shape: [r.chance(0.03) ? 0 : r.int(1, large ? 2 : 3), groups * inGroup, size(0), size(1)], values: kind }]),
     weights: { weight: shape, ...bias && { bias: [groups * outGroup] }, ...after.told.includes('add') && { second: shape }, ...after.weights },
     program: (f, [x], w) => after.apply(f, w, (second) => f.conv2d(x, second ? w.second : w.weight, second ? null : w.bias ?? null, options)),
   };
@@ -91,20 +92,20 @@ export function conv1d(r) {
   };
 }
 
-/** The leading axes of a linear layer's input. @param {Random} r @param {number} rank @param {number} [most] */
-const lead = (r, rank, most = 15) => Array.from({ length: rank }, () => r.sizeOrZero(rank > 2 ? 4 : most));
+/** The leading axes of a linear layer's input. @param {Random} r @param {number} rank */
+const lead = (r, rank) => Array.from({ length: rank }, () => r.sizeOrZero(rank > 2 ? 4 : 15));
 
 /** @type {Draw} */
 export function linear(r) {
-  const wide = r.chance(0.02);      // more than a block of the product
-  const [width, out, rank] = [wide ? r.int(500, 1500) : r.sizeOrZero(40), r.size(40), wide ? 1 : r.int(0, 4)];
+  const wide = r.chance(0.005);     // more than a block of the product where one thread does it all
+  const [width, out, rank] = [wide ? r.int(1200, 1500) : r.sizeOrZero(40), wide ? r.int(1, 6) : r.size(40), wide ? 1 : r.int(0, 4)];
   const computed = r.chance(0.2);   // a weight that is an input: a matrix product
   const bias = r.chance(0.7);
   const kind = values(r);
-  const after = followed(r, rank === 1 ? out : 0);
+  const after = followed(r, rank === 1 ? out : 0, wide);
   return {
     args: { computed, bias, after: after.told },
-    runs: several(r, () => [{ shape: [...lead(r, computed ? Math.max(rank, 1) : rank, wide ? 150 : 15), width], values: kind }, ...computed ? [[out, width]] : []]),
+    runs: several(r, () => [{ shape: [...wide ? [r.int(90, 150)] : lead(r, computed ? Math.max(rank, 1) : rank), width], values: kind }, ...computed ? [[out, width]] : []]),
     weights: { ...!computed && { weight: [out, width] }, ...bias && { bias: [out] }, ...after.told.includes('add') && { second: [out, width] }, ...after.weights },
     program: (f, [x, weight], w) => after.apply(f, w, (second) => f.linear(x, second ? w.second : computed ? weight : w.weight, second ? null : w.bias ?? null)),
   };

@@ -74,7 +74,7 @@ export function mean(x, dim = null, keepdim = false) {
     sums[at] += x.data[i];
     sizes[at] += Math.abs(x.data[i]);
   });
-  const number = x.data.length / sums.length;
+  const number = count(x.shape.filter((_, i) => dims.has(i)));
   return tensor(keep ? kept : x.shape.filter((_, i) => !dims.has(i)), sums.map((v) => v / number), largest(sizes) / number + x.slack);
 }
 

@@ -108,6 +108,9 @@ export function sparseAttention({ query, rotatedQuery, rotatedKey, value, compre
       }
     }
   }
-  y.slack = 3 * largest(gates.data) * (1 + steep / 8) * Math.max(largest(value.data), largest(compressedValue.data), largest(memory.data));
+  const [most, values] = [largest(gates.data), Math.max(largest(value.data), largest(compressedValue.data), largest(memory.data))];
+  const scores = (/** @type {Reference} */ q, /** @type {Reference} */ k) => 2 * Math.sqrt(d) * (q.slack * largest(k.data) + k.slack * largest(q.data));
+  y.slack = 3 * most * (1 + steep / 8 + scores(query, compressedKey) + scores(rotatedQuery, rotatedKey)) * values
+    + 3 * most * (value.slack + compressedValue.slack) + 3 * gates.slack * values;
   return y;
 }
