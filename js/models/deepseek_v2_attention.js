@@ -66,31 +66,13 @@ export class DeepseekV2Attention extends Module {
     const q = F.rotary(F.unflatten(this.query(tokens), 2, [heads, nope + rotated]), table, { dim: 1, first: nope, interleaved });
     const [compressed, key] = F.split(this.kv_a_proj_with_mqa(tokens), [latent, rotated], 2);
     const kv = F.cache(F.cat([this.kv_a_layernorm(compressed), F.rotary(key, table, { dim: 1, interleaved })], 2));
-    return this.o_proj(attend(q, kv, F.unflatten(this.kv_b_proj.weight, 0, [heads, nope + v]), { nope, scale }));
+    return this.o_proj(F.mla(F.flatten(q, 2), kv, this.kv_b_proj.weight, { heads, nope, rope: rotated, v, scale }));
   }
 
   /** @param {SymbolicTensor} x */
   query(x) {
     return this.q_proj ? this.q_proj(x) : this.q_b_proj?.(this.q_a_layernorm?.(this.q_a_proj?.(x)));
   }
-}
-
-/**
- * Attention to latents: keys are not made, since (W_k c) . q = c . (W_k^T q), nor values, since the sum over tokens of p W_v c is W_v times the sum of p c.
- * @param {SymbolicTensor} q [b, t, heads, nope + rotated]
- * @param {SymbolicTensor} kv [b, s, latent + rotated]
- * @param {SymbolicTensor} weight [heads, nope + v, latent]: W_k and W_v of each head.
- * @param {{ nope: number, scale: number }} options
- * @returns {SymbolicTensor} [b, t, heads v]
- */
-function attend(q, kv, weight, { nope, scale }) {
-  const latent = Number(weight.shape[2]);
-  const [plain, rotated] = [[0, nope], [nope, -1]].map(([first, columns]) => F.permute(F.narrow(q, 3, first, columns), [0, 2, 1, 3]));
-  const [keys, values] = [[0, nope], [nope, -1]].map(([first, rows]) => F.narrow(weight, 1, first, rows));
-  const all = F.unsqueeze(kv, 1);
-  const queries = F.cat([F.matmul(plain, keys), rotated], 3);
-  const sums = F.scaledDotProductAttention(queries, all, F.narrow(all, 3, 0, latent), { isCausal: true, align: 'end', enableGqa: true, scale });
-  return F.flatten(F.permute(F.matmul(sums, values, { transposeB: true }), [0, 2, 1, 3]), 2);
 }
 
 /**
