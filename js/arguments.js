@@ -56,11 +56,12 @@ export function integer(what, value, least = -0x80000000, most = 0x7fffffff) {
 /**
  * @param {string} what
  * @param {unknown} value
+ * @param {number} [least]
  * @returns {number}
  */
-export function finite(what, value) {
-  if (typeof value === 'number' && Number.isFinite(value)) return value;
-  throw badArgument(what, 'a number', value);
+export function finite(what, value, least = -Infinity) {
+  if (typeof value === 'number' && Number.isFinite(value) && value >= least) return value;
+  throw badArgument(what, least === -Infinity ? 'a number' : `a number of at least ${least}`, value);
 }
 
 /**

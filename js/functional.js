@@ -12,7 +12,7 @@ export { attentionPool2d, mla, scaledDotProductAttention } from './functional/at
 export { experts, route } from './functional/experts.js';
 export { conv1d, conv2d, linear } from './functional/layers.js';
 export * from './functional/lookup.js';
-export { batchNorm, layerNorm, rmsNorm } from './functional/norm.js';
+export { batchNorm, groupNorm, layerNorm, normalize, rmsNorm } from './functional/norm.js';
 export * from './functional/pool.js';
 export { rotary, rotaryTable } from './functional/rotary.js';
 export * from './functional/shape.js';

@@ -95,9 +95,17 @@ LAM_API lam_value lam_batch_norm(lam_graph *g, lam_value x, lam_value mean, lam_
 LAM_API lam_value lam_layer_norm(lam_graph *g, lam_value x, lam_value weight, lam_value bias, int axes, float eps);
 /* Over the last `axes` dimensions: y = x / sqrt(mean(x^2) + eps) * weight. weight as above. torch.nn.RMSNorm. */
 LAM_API lam_value lam_rms_norm(lam_graph *g, lam_value x, lam_value weight, int axes, float eps);
+/* Over the last dimension: y = x / max(sqrt(sum(x^2)), eps). torch.nn.functional.normalize. */
+LAM_API lam_value lam_normalize(lam_graph *g, lam_value x, float eps);
+/* The channels (axis 1) of x [n, c, ...] in `groups` equal groups: y = (x - mean) / sqrt(biased variance + eps) * weight + bias with the statistics
+ * of the group, over all its positions; weight, bias [c] or LAM_NONE. torch.nn.GroupNorm. */
+LAM_API lam_value lam_group_norm(lam_graph *g, lam_value x, lam_value weight, lam_value bias, int groups, float eps);
 
 /* Pointwise; formulas in activation.h. */
 LAM_API lam_value lam_activate(lam_graph *g, lam_value x, lam_activation kind);
+
+/* log(1 + e^(beta x)) / beta, x itself where beta x > threshold; beta other than 0. torch.nn.Softplus. */
+LAM_API lam_value lam_softplus(lam_graph *g, lam_value x, float beta, float threshold);
 
 /* a op b with NumPy's broadcasting; either may be a weight. LAM_SECOND is b itself, repeated to the shape of both. */
 LAM_API lam_value lam_arithmetic(lam_graph *g, lam_value a, lam_value b, lam_binary op);

@@ -1,5 +1,5 @@
 /** Arithmetic, matrix products, means, and functions of single numbers. */
-import { badArgument, boolean, showShape } from '../arguments.js';
+import { badArgument, boolean, finite, options, showShape } from '../arguments.js';
 import { ACTIVATIONS } from './activations.js';
 import { axis, record, shapeError, symbolic, value } from './record.js';
 
@@ -75,8 +75,18 @@ export const tanh = (x) => activate('tanh', x);
 export const quickGelu = (x) => activate('quick_gelu', x);
 /** x tanh(softplus(x)). @param {Operand} x */
 export const mish = (x) => activate('mish', x);
-/** log(1 + e^x); x itself above 20. @param {Operand} x */
-export const softplus = (x) => activate('softplus', x);
+/**
+ * log(1 + e^(beta x)) / beta; x itself where beta x > threshold.
+ * @param {Operand} x
+ * @param {...any} rest Options, or PyTorch's order: `beta` (1; not 0), `threshold` (20).
+ */
+export function softplus(x, ...rest) {
+  const { beta, threshold } = options('softplus', rest, { beta: 1, threshold: 20 });
+  if (finite('softplus: beta', beta) === 0) throw badArgument('softplus: beta', 'a number other than 0', beta);
+  // Above 20 the logarithm is x to the precision of f32, and the activation can join the layer before it.
+  if (finite('softplus: threshold', threshold) >= 20 && beta === 1) return activate('softplus', x);
+  return record('softplus', [value(x, 'softplus: input'), beta, threshold]);
+}
 
 /**
  * x Phi(x), or its approximation by tanh.

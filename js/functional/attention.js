@@ -71,7 +71,7 @@ export function attentionPool2d(x, { positionalEmbedding, qProj, kProj, vProj, c
   const weights = [positionalEmbedding, ...qProj, ...kProj, ...vProj, ...cProj].map((w) => value(w, 'attentionPool2d: weight'));
   const norm = (ln ?? [null, null]).map((w) => optional(w, 'attentionPool2d: ln'));
   return record('attention_pool2d', [value(x, 'attentionPool2d: input'), [...weights, ...norm],
-    integer('attentionPool2d: numHeads', numHeads, 1), finite('attentionPool2d: eps', eps), Number(projectTwice)]);
+    integer('attentionPool2d: numHeads', numHeads, 1), finite('attentionPool2d: eps', eps, 0), Number(projectTwice)]);
 }
 
 /**

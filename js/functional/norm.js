@@ -1,6 +1,7 @@
 /** Normalisation. */
-import { finite, showShape, sizes } from '../arguments.js';
-import { optional, record, shapeError, symbolic, value } from './record.js';
+import { badArgument, finite, integer, options, showShape, sizes } from '../arguments.js';
+import { axis, optional, record, shapeError, symbolic, value } from './record.js';
+import { transpose } from './shape.js';
 
 /** @import { Operand } from '../tensor.js' */
 
@@ -16,7 +17,7 @@ import { optional, record, shapeError, symbolic, value } from './record.js';
 export function batchNorm(x, runningMean, runningVar, weight = null, bias = null, { eps = 1e-5 } = {}) {
   return record('batch_norm', [value(x, 'batchNorm: input'), value(runningMean, 'batchNorm: runningMean'),
     value(runningVar, 'batchNorm: runningVar'), optional(weight, 'batchNorm: weight'), optional(bias, 'batchNorm: bias'),
-    finite('batchNorm: eps', eps)]);
+    finite('batchNorm: eps', eps, 0)]);
 }
 
 /**
@@ -30,7 +31,7 @@ export function batchNorm(x, runningMean, runningVar, weight = null, bias = null
 export function layerNorm(x, normalizedShape, weight = null, bias = null, eps = 1e-5) {
   const axes = normalizedAxes('layerNorm', x, normalizedShape);
   return record('layer_norm', [value(x, 'layerNorm: input'), optional(weight, 'layerNorm: weight'), optional(bias, 'layerNorm: bias'),
-    axes, finite('layerNorm: eps', eps)]);
+    axes, finite('layerNorm: eps', eps, 0)]);
 }
 
 /**
@@ -42,7 +43,36 @@ export function layerNorm(x, normalizedShape, weight = null, bias = null, eps = 
  */
 export function rmsNorm(x, normalizedShape, weight = null, eps = null) {
   const axes = normalizedAxes('rmsNorm', x, normalizedShape);
-  return record('rms_norm', [value(x, 'rmsNorm: input'), optional(weight, 'rmsNorm: weight'), axes, finite('rmsNorm: eps', eps ?? 2 ** -23)]);
+  return record('rms_norm', [value(x, 'rmsNorm: input'), optional(weight, 'rmsNorm: weight'), axes, finite('rmsNorm: eps', eps ?? 2 ** -23, 0)]);
+}
+
+/**
+ * The channels (axis 1) in numGroups equal groups: y = (x - mean) / sqrt(variance + eps) * weight + bias with the statistics of the group over
+ * all its positions, the variance being the biased one.
+ * @param {Operand} x [n, c, ...]
+ * @param {number} numGroups
+ * @param {Operand | null} [weight] [c]
+ * @param {Operand | null} [bias] [c]
+ * @param {number} [eps]
+ */
+export function groupNorm(x, numGroups, weight = null, bias = null, eps = 1e-5) {
+  return record('group_norm', [value(x, 'groupNorm: input'), optional(weight, 'groupNorm: weight'), optional(bias, 'groupNorm: bias'),
+    integer('groupNorm: numGroups', numGroups, 1), finite('groupNorm: eps', eps, 0)]);
+}
+
+/**
+ * Along an axis: x / max(sqrt(sum of squares), eps).
+ * @param {Operand} x
+ * @param {...any} rest Options, or PyTorch's order: `p` (2, the only one there is), `dim` (1), `eps` (1e-12).
+ */
+export function normalize(x, ...rest) {
+  const { p, dim, eps } = options('normalize', rest, { p: 2, dim: 1, eps: 1e-12 });
+  if (p !== 2) throw badArgument('normalize: p', '2', p);
+  const input = symbolic(x, 'normalize: input');
+  const [at, last] = [axis('normalize: dim', input, dim), input.ndim - 1];
+  const turned = at === last ? input : transpose(input, at, last);
+  const y = record('normalize', [turned.value, finite('normalize: eps', eps, 0)]);
+  return at === last ? y : transpose(y, at, last);
 }
 
 /**

@@ -1,5 +1,5 @@
 /** Functions of single numbers, as modules. Each keeps the shape of its input. */
-import { badArgument, boolean, options } from '../arguments.js';
+import { badArgument, boolean, finite, options } from '../arguments.js';
 import * as F from '../functional.js';
 import { Module } from '../module.js';
 
@@ -86,22 +86,23 @@ export class Tanh extends Module {
   }
 }
 
-/** log(1 + e^x). */
+/** log(1 + e^(beta x)) / beta; x itself where beta x > threshold. */
 export class Softplus extends Module {
-  /**
-   * @param {{ beta?: number, threshold?: number } | number} [beta] Options, or PyTorch's order: beta, threshold. Only its defaults are
-   *   computed, 1 and 20 (above which the logarithm is x itself to f32).
-   * @param {number} [threshold]
-   */
+  /** @param {{ beta?: number, threshold?: number } | number} [beta] Options, or PyTorch's order: beta (1; not 0), threshold (20). @param {number} [threshold] */
   constructor(beta, threshold) {
     super();
     const o = options('Softplus', [beta, threshold], { beta: 1, threshold: 20 });
-    if (o.beta !== 1) throw badArgument('Softplus: beta', '1', o.beta);
-    if (o.threshold !== 20) throw badArgument('Softplus: threshold', '20', o.threshold);
+    this.beta = finite('Softplus: beta', o.beta);
+    if (this.beta === 0) throw badArgument('Softplus: beta', 'a number other than 0', o.beta);
+    this.threshold = finite('Softplus: threshold', o.threshold);
   }
 
   /** @param {Operand} x */
   forward(x) {
-    return F.softplus(x);
+    return F.softplus(x, this.beta, this.threshold);
+  }
+
+  extraRepr() {
+    return `beta=${this.beta}, threshold=${this.threshold}`;
   }
 }

@@ -23,7 +23,7 @@ class BatchNorm extends Module {
     if (o.trackRunningStats !== true) throw badArgument(`${what}: trackRunningStats`, 'true (statistics of a checkpoint)', o.trackRunningStats);
     const shape = [integer(`${what}: numFeatures`, numFeatures, 1)];
     this.numFeatures = numFeatures;
-    this.eps = finite(`${what}: eps`, o.eps);
+    this.eps = finite(`${what}: eps`, o.eps, 0);
     this.affine = boolean(`${what}: affine`, o.affine);
     this.weight = this.affine ? new Parameter(shape) : null;
     this.bias = this.affine ? new Parameter(shape) : null;

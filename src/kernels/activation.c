@@ -76,3 +76,14 @@ void activation_tile_f32(float *c, size_t c_stride, size_t m, size_t n, lam_acti
     }
     for (size_t i = 0; i < m; i++) function(c + i * c_stride, c + i * c_stride, n);
 }
+
+void softplus_f32(float *y, const float *x, size_t n, float beta, float threshold) {
+    v128_t b = wasm_f32x4_splat(beta), limit = wasm_f32x4_splat(threshold);
+    for (size_t i = 0; i < n; i += 4) {
+        size_t here = n - i < 4 ? n - i : 4;
+        v128_t v = here == 4 ? simd_load(x + i) : simd_load_part(x + i, here), z = wasm_f32x4_mul(v, b);
+        v = wasm_v128_bitselect(v, wasm_f32x4_div(softplus(z), b), wasm_f32x4_gt(z, limit));
+        if (here == 4) simd_store(y + i, v);
+        else simd_store_part(y + i, v, here);
+    }
+}

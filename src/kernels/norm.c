@@ -42,11 +42,16 @@ static void write_row(float *y, const float *x, size_t d, float mean, float fact
     }
 }
 
+void row_statistics(const float *x, size_t d, float eps, float *mean, float *factor) {
+    *mean = row_sum(x, d, 0, ROW_SUM) / (float)d;
+    *factor = 1 / sqrtf(row_sum(x, d, *mean, ROW_SQUARES) / (float)d + eps);
+}
+
 void layer_norm_f32(float *y, const float *x, size_t rows, size_t d, const float *weight, const float *bias, float eps) {
     for (size_t i = 0; i < rows; i++, x += d, y += d) {
-        float mean = row_sum(x, d, 0, ROW_SUM) / (float)d;
-        float variance = row_sum(x, d, mean, ROW_SQUARES) / (float)d;
-        write_row(y, x, d, mean, 1 / sqrtf(variance + eps), weight, bias);
+        float mean, factor;
+        row_statistics(x, d, eps, &mean, &factor);
+        write_row(y, x, d, mean, factor, weight, bias);
     }
 }
 
@@ -54,6 +59,13 @@ void rms_norm_f32(float *y, const float *x, size_t rows, size_t d, const float *
     for (size_t i = 0; i < rows; i++, x += d, y += d) {
         float square = row_sum(x, d, 0, ROW_SQUARES) / (float)d;
         write_row(y, x, d, 0, 1 / sqrtf(square + eps), weight, NULL);
+    }
+}
+
+void normalize_f32(float *y, const float *x, size_t rows, size_t d, float eps) {
+    for (size_t i = 0; i < rows; i++, x += d, y += d) {
+        float length = sqrtf(row_sum(x, d, 0, ROW_SQUARES));
+        write_row(y, x, d, 0, 1 / (length < eps ? eps : length), NULL, NULL);
     }
 }
 

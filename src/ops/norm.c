@@ -1,11 +1,12 @@
-/* Layer norm and root mean square norm over the last axes. */
+/* Layer norm, root mean square norm and length over the last axes. */
 #include "../kernels/norm.h"
 #include "../text.h"
 #include "ops.h"
 
 enum { X, WEIGHT, BIAS };
 
-typedef struct norm_params { int axes, centred; float eps; } norm_params;   /* not centred: root mean square norm */
+typedef enum norm_kind { NORM_LAYER, NORM_RMS, NORM_LENGTH } norm_kind;
+typedef struct norm_params { norm_kind kind; int axes; float eps; } norm_params;
 
 static int fits(const lam_shape *x, const lam_shape *w, int axes) {
     if (w->rank < 0) return 1;
@@ -36,7 +37,8 @@ static void normalise(void *argument, int index, int thread) {
     const lam_tensor *in = j->run->in;
     float *y = j->run->out.data + row * j->d;
     const float *x = in[X].data + row * j->d;
-    if (p->centred) layer_norm_f32(y, x, rows, j->d, in[WEIGHT].data, in[BIAS].data, p->eps);
+    if (p->kind == NORM_LAYER) layer_norm_f32(y, x, rows, j->d, in[WEIGHT].data, in[BIAS].data, p->eps);
+    else if (p->kind == NORM_LENGTH) normalize_f32(y, x, rows, j->d, p->eps);
     else rms_norm_f32(y, x, rows, j->d, in[WEIGHT].data, p->eps);
 }
 
@@ -49,18 +51,24 @@ static void run(const lam_run *r) {
 
 static double flops(const lam_run *r) {
     const norm_params *p = r->node->params;
-    return (p->centred ? 7.0 : 4.0) * (double)shape_elements(&r->out.shape);
+    return (p->kind == NORM_LAYER ? 7.0 : p->kind == NORM_RMS ? 4.0 : 3.0) * (double)shape_elements(&r->out.shape);
 }
 
 static const lam_op op_layer_norm = { .name = "layer_norm", .flags = OP_IN_PLACE, .shape = shape, .run = run, .flops = flops };
 static const lam_op op_rms_norm = { .name = "rms_norm", .flags = OP_IN_PLACE, .shape = shape, .run = run, .flops = flops };
+static const lam_op op_normalize = { .name = "normalize", .flags = OP_IN_PLACE, .shape = shape, .run = run, .flops = flops };
 
 lam_value lam_layer_norm(lam_graph *g, lam_value x, lam_value weight, lam_value bias, int axes, float eps) {
     const lam_value in[] = { graph_in_layout(g, x, LAYOUT_PLAIN), weight, bias };
-    return graph_add(g, &op_layer_norm, 3, in, &(norm_params){ axes, 1, eps }, sizeof(norm_params), LAYOUT_PLAIN);
+    return graph_add(g, &op_layer_norm, 3, in, &(norm_params){ NORM_LAYER, axes, eps }, sizeof(norm_params), LAYOUT_PLAIN);
 }
 
 lam_value lam_rms_norm(lam_graph *g, lam_value x, lam_value weight, int axes, float eps) {
     const lam_value in[] = { graph_in_layout(g, x, LAYOUT_PLAIN), weight };
-    return graph_add(g, &op_rms_norm, 2, in, &(norm_params){ axes, 0, eps }, sizeof(norm_params), LAYOUT_PLAIN);
+    return graph_add(g, &op_rms_norm, 2, in, &(norm_params){ NORM_RMS, axes, eps }, sizeof(norm_params), LAYOUT_PLAIN);
+}
+
+lam_value lam_normalize(lam_graph *g, lam_value x, float eps) {
+    const lam_value in[] = { graph_in_layout(g, x, LAYOUT_PLAIN) };
+    return graph_add(g, &op_normalize, 1, in, &(norm_params){ NORM_LENGTH, 1, eps }, sizeof(norm_params), LAYOUT_PLAIN);
 }

@@ -47,6 +47,7 @@ lam_graph *net_record(void) {
     lam_value s = lam_flatten(g, lam_adaptive_avg_pool2d(g, y, one), 1, -1);
     s = lam_activate(g, lam_linear(g, s, weight(g, "se.weight", 2, 12, 12, 0, 0), LAM_NONE, 0, 12), LAM_SIGMOID);
     y = lam_arithmetic(g, y, lam_reshape(g, s, 4, (int[]){ LAM_KEEP, LAM_KEEP, 1, 1 }), LAM_MUL);
+    y = lam_group_norm(g, y, weight(g, "group.weight", 1, 12, 0, 0, 0), LAM_NONE, 4, 1e-5f);
     y = lam_max_pool2d(g, y, two, one, (int[]){ 1, 1 }, one, 0);
     lam_value pooled = pool_heads(g, lam_adaptive_avg_pool2d(g, y, (int[]){ 3, 3 }));
     lam_value t = lam_permute(g, lam_flatten(g, lam_avg_pool2d(g, y, two, two, (int[]){ 0, 0 }, 1, 0, 0), 2, 3), (int[]){ 0, 2, 1 });

@@ -82,11 +82,28 @@ static void tiles(void) {
     }
 }
 
+static void softplus(void) {
+    for (int i = 0; i < 200; i++) {
+        size_t n = check_size(0, 40);
+        float beta = check_uniform(-3, 3), threshold = check_uniform(-5, 30);
+        float *x = check_floats(n), *expected = check_floats(n);
+        for (size_t j = 0; j < n; j++) {
+            x[j] *= 20;
+            double z = (double)(x[j] * beta);   /* rounded, so that it lies on the same side of the threshold */
+            expected[j] = (float)(z > threshold ? x[j] : (fmax(z, 0) + log1p(exp(-fabs(z)))) / beta);
+        }
+        softplus_f32(x, x, n, beta, threshold);
+        check_close(x, expected, n, 1e-6, "softplus");
+        check_free(x); check_free(expected);
+    }
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
     special();
     sizes();
     tiles();
+    softplus();
     for (int f = 0; f < LAM_ACTIVATIONS; f++) sweep((lam_activation)f, 4099, 3e-7);
     return check_end("activation");
 }

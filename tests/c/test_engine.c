@@ -234,6 +234,10 @@ static lam_value bad_norm(lam_graph *g, lam_value x) {
 }
 static lam_value bad_layer_norm(lam_graph *g, lam_value x) { return lam_layer_norm(g, x, lam_weight(g, "m", 1, (int[]){ 6 }), LAM_NONE, 1, 1e-5f); }
 static lam_value bad_rms_norm(lam_graph *g, lam_value x) { return lam_rms_norm(g, x, lam_weight(g, "m", 1, (int[]){ 6 }), 1, 1e-5f); }
+static lam_value bad_groups_of_channels(lam_graph *g, lam_value x) { return lam_group_norm(g, x, LAM_NONE, LAM_NONE, 3, 1e-5f); }
+static lam_value bad_group_weight(lam_graph *g, lam_value x) { return lam_group_norm(g, x, LAM_NONE, lam_weight(g, "m", 1, (int[]){ 6 }), 2, 1e-5f); }
+static lam_value bad_group_rank(lam_graph *g, lam_value x) { return lam_group_norm(g, lam_flatten(g, x, 0, 3), LAM_NONE, LAM_NONE, 1, 1e-5f); }
+static lam_value bad_beta(lam_graph *g, lam_value x) { return lam_softplus(g, x, 0, 20); }
 static lam_value bad_activation(lam_graph *g, lam_value x) { return lam_activate(g, x, (lam_activation)99); }
 static lam_value bad_broadcast(lam_graph *g, lam_value x) { return lam_arithmetic(g, x, lam_weight(g, "m", 1, (int[]){ 6 }), LAM_ADD); }
 static lam_value bad_axis(lam_graph *g, lam_value x) { return lam_softmax(g, x, 4); }
@@ -301,6 +305,8 @@ static void test_define_errors(void) {
         { bad_computed, "must be weights" }, { bad_conv_rank, "got [?, 4, 30]" }, { bad_linear, "needs inputs of width 4, got [?, 4, 6, 5]" },
         { bad_rows, "rows 1 to 4" }, { bad_norm, "expected 5 channels" }, { bad_layer_norm, "normalises over [6]" },
         { bad_rms_norm, "normalises over [6]" },
+        { bad_groups_of_channels, "3 groups do not divide the channels of [?, 4, 6, 5]" }, { bad_group_weight, "weights [6] for the channels of [?, 4" },
+        { bad_group_rank, "expected [n, c, ...]" }, { bad_beta, "beta 0" },
         { bad_activation, "no kind 99" }, { bad_broadcast, "do not broadcast" }, { bad_axis, "axis 4" }, { bad_pool, "does not fit" },
         { bad_pool_padding, "at most half the kernel" }, { bad_adaptive, "output size 0" }, { bad_reshape, "cannot become" },
         { bad_flatten, "axes 3 to 1" }, { bad_unflatten, "axis 1 of [?, 4, 6, 5] into [3, ?]" }, { bad_permute, "no permutation" },

@@ -1,4 +1,5 @@
 #include "check.h"
+#include "kernels/group_norm.h"
 #include "kernels/norm.h"
 #include "reference.h"
 
@@ -43,6 +44,61 @@ static void batch_norm(void) {
     check_free(expected); check_free(y); check_free(x);
 }
 
+/* One channel j of the group's `width` at position i, where channels lie apart and where they lie side by side. */
+static size_t place(int planes, size_t i, size_t j, size_t rows, size_t stride) { return planes ? j * rows + i : i * stride + j; }
+
+static void reference_group(float *y, const float *x, int planes, size_t rows, size_t stride, size_t width, const float *weight, const float *bias,
+                            float eps) {
+    double sum = 0, squares = 0, size = (double)rows * (double)width;
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < width; j++) sum += x[place(planes, i, j, rows, stride)];
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < width; j++) squares += pow(x[place(planes, i, j, rows, stride)] - sum / size, 2);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < width; j++) {
+            size_t at = place(planes, i, j, rows, stride);
+            y[at] = (float)((x[at] - sum / size) / sqrt(squares / size + eps) * (weight ? weight[j] : 1) + (bias ? bias[j] : 0));
+        }
+}
+
+static void groups(float offset) {
+    size_t groups = check_size(1, 5), width = check_size(1, 9), rows = check_size(1, 200), n = groups * width, stride = n + check_size(0, 4);
+    size_t floats = (rows - 1) * stride + n;
+    float *x = check_floats(floats), *y = check_floats(floats), *expected = check_floats(floats), *weight = check_floats(n), *bias = check_floats(n);
+    float *scratch = check_floats(2 * n);
+    const float *w = check_size(0, 1) ? weight : NULL, *b = check_size(0, 1) ? bias : NULL;
+    for (size_t i = 0; i < floats; i++) x[i] += offset;
+    memcpy(y, x, floats * sizeof *y);
+    memcpy(expected, x, floats * sizeof *y);
+    for (size_t g = 0; g < groups; g++)
+        reference_group(expected + g * width, x + g * width, 0, rows, stride, width, w ? w + g * width : NULL, b ? b + g * width : NULL, 1e-5f);
+    group_norm_columns_f32(y, x, rows, stride, groups, width, w, b, 1e-5f, scratch);
+    check_close(y, expected, floats, 3e-6 * (1 + fabsf(offset)), "group norm of columns");
+    group_norm_columns_f32(x, x, rows, stride, groups, width, w, b, 1e-5f, scratch);
+    check_close(x, expected, floats, 3e-6 * (1 + fabsf(offset)), "group norm of columns in place");
+    for (size_t i = 0; i < rows * width; i++) x[i] = check_uniform(-1, 1) + offset;
+    reference_group(expected, x, 1, rows, 0, width, w, b, 1e-5f);
+    group_norm_planes_f32(y, x, width, rows, w, b, 1e-5f);
+    check_close(y, expected, rows * width, 3e-6 * (1 + fabsf(offset)), "group norm of planes");
+    group_norm_planes_f32(x, x, width, rows, w, b, 1e-5f);
+    check_close(x, expected, rows * width, 3e-6 * (1 + fabsf(offset)), "group norm of planes in place");
+    check_free(x); check_free(y); check_free(expected); check_free(weight); check_free(bias); check_free(scratch);
+}
+
+static void lengths(float scale) {
+    size_t rows = check_size(0, 4), d = check_size(1, 70);
+    float *x = check_floats(rows * d), *expected = check_floats(rows * d);
+    for (size_t i = 0; i < rows * d; i++) x[i] *= scale;
+    for (size_t i = 0; i < rows; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < d; j++) sum += (double)x[i * d + j] * x[i * d + j];
+        for (size_t j = 0; j < d; j++) expected[i * d + j] = (float)(x[i * d + j] / fmax(sqrt(sum), 1e-6));
+    }
+    normalize_f32(x, x, rows, d, 1e-6f);
+    check_close(x, expected, rows * d, 1e-6, "normalize");
+    check_free(x); check_free(expected);
+}
+
 static void not_numbers(void) {
     float x[20] = {0}, y[20];
     x[7] = NAN;
@@ -59,6 +115,8 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 100; i++) {
         one(check_size(1, 5), check_size(1, 800), (float[]){0, 3, -30}[i % 3]);
         batch_norm();
+        groups((float[]){0, 3, -30}[i % 3]);
+        lengths((float[]){1, 1e-7f, 1e6f}[i % 3]);
     }
     not_numbers();
     return check_end("norm");

@@ -54,6 +54,7 @@ describe('shapes', () => {
     ['conv2d larger than its image', new nn.Conv2d(3, 8, 9), [null, 3, 8, 8], /conv2d: .*8/],
     ['linear of another width', new nn.Linear(4, 8), [null, 5], /linear: .*5.*4|linear: .*4.*5/],
     ['layer norm of another width', new nn.LayerNorm(4), [null, 5], 'layerNorm: expected an input that ends in [4], got [?, 5]'],
+    ['group norm of other channels', new nn.GroupNorm(2, 4), [null, 6], 'group_norm: weights [4] for the channels of [?, 6]'],
     ['RMS norm of another width', new nn.RMSNorm(4), [null, 5], 'rmsNorm: expected an input that ends in [4], got [?, 5]'],
     ['a pool larger than its image', new nn.MaxPool2d(9), [null, 3, 8, 8], /max_pool2d: /],
     ['an attention pool of another size', new nn.AttentionPool2d(3, 8, 2), [null, 8, 4, 4], /attention_pool2d: positional_embedding \[10, 8\]/],
@@ -105,6 +106,7 @@ describe('arguments in forward', () => {
     ['a promise', async (x) => x, /forward must not be async/],
     ['a string beside it', (x) => ({ x, label: 'dog' }), /got "dog"/],
     ['a window below -1', (a) => F.scaledDotProductAttention(a, a, a, { windowSize: [2, -2] }), /scaledDotProductAttention: windowSize\[1\]: expected an integer of at least -1, got -2/],
+    ['another norm', (x) => F.normalize(x, { p: 1 }), 'normalize: p: expected 2, got 1'],
     ['an alignment', (a) => F.scaledDotProductAttention(a, a, a, { align: 'middle' }), /scaledDotProductAttention: align: expected 'start' or 'end', got "middle"/],
   ];
   for (const [name, compute, message] of wrong) {

@@ -1,4 +1,4 @@
-"""Fixtures of RMSNorm and of scaled dot-product attention in its forms."""
+"""Fixtures of RMSNorm, GroupNorm, Softplus, normalize, and of scaled dot-product attention in its forms."""
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -75,8 +75,48 @@ def attention():
     f.write()
 
 
+def group_norm():
+    f = Fixture('group_norm')
+    cases = [(1, 6, {}, (3, 6, 7, 5)), (2, 6, {'eps': 0.3}, (2, 6, 4, 9)), (6, 6, {}, (2, 6, 11, 3)), (3, 9, {'affine': False}, (2, 9, 6, 5)),
+             (4, 20, {}, (3, 20, 13)), (5, 10, {}, (7, 10)), (8, 32, {}, (1, 32, 15, 14)), (2, 34, {}, (2, 34, 5, 5)), (3, 6, {'affine': False}, (2, 6, 3, 4, 5)),
+             (7, 7, {}, (1, 7, 9)), (2, 4, {}, (2, 4, 2, 3, 3))]
+    for i, (groups, c, options, shape) in enumerate(cases):
+        f.add(f'{groups} of {list(shape)} {options}', 'nn.GroupNorm', [groups, c, options], randomise(nn.GroupNorm(groups, c, **options), i), torch.randn(shape) * 3 + 1)
+    f.add('a large mean', 'nn.GroupNorm', [2, 8], randomise(nn.GroupNorm(2, 8), 20), torch.randn(2, 8, 9, 8) * 0.5 + 30)
+    module = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.GroupNorm(3, 12), nn.SiLU(), nn.Conv2d(12, 5, 1))
+    layers = [{'class': 'nn.Conv2d', 'args': [3, 12, 3, {'padding': 1}]}, {'class': 'nn.GroupNorm', 'args': [3, 12]}, {'class': 'nn.SiLU', 'args': []},
+              {'class': 'nn.Conv2d', 'args': [12, 5, 1]}]
+    f.add('between convolutions, sizes that change', 'nn.Sequential', layers, randomise(module, 21), inputs=[[None, 3, None, None]],
+          runs=[(torch.randn(n, 3, h, w),) for n, h, w in [(1, 9, 7), (3, 5, 12), (2, 1, 1)]])
+    weight = torch.randn(6)
+    f.add('a weight only', 'F.groupNorm', [{'input': 0}, 3, {'weight': 'weight', 'shape': [6]}, None, 1e-3], None, torch.randn(2, 6, 5),
+          weights={'weight': weight}, call=lambda x: F.group_norm(x, 3, weight, eps=1e-3))
+    f.write()
+
+
+def softplus():
+    f = Fixture('softplus')
+    x = torch.cat([torch.randn(100) * 3, torch.linspace(-120, 120, 41)])
+    for args in ([], [2], [0.3, 5], [{'threshold': 1}], [{'beta': -1.5}], [3, -2], [1, 40]):
+        options = args[0] if args and isinstance(args[0], dict) else {}
+        module = nn.Softplus(**options) if options else nn.Softplus(*args)
+        f.add(str(args), 'nn.Softplus', args, module, x)
+    f.write()
+
+
+def normalize():
+    f = Fixture('normalize')
+    for shape, options in [((3, 7), {}), ((5, 64), {'dim': -1}), ((2, 5, 3), {'dim': 0}), ((2, 6, 4, 5), {}), ((2, 3, 4, 5), {'dim': 2, 'eps': 2.5}), ((11,), {'dim': 0})]:
+        x = torch.randn(shape)
+        x[0] *= 3e-9
+        f.add(f'{list(shape)} {options}', 'F.normalize', [{'input': 0}, options], None, x, call=lambda v, options=options: F.normalize(v, **options))
+    f.add('zeros', 'F.normalize', [{'input': 0}, {'dim': 1}], None, torch.zeros(2, 5) + torch.tensor([[0.0], [1.0]]), call=F.normalize)
+    f.add('shorter than eps', 'F.normalize', [{'input': 0}, {'dim': 1}], None, torch.randn(2, 5) * 1e-14, call=F.normalize)
+    f.write()
+
+
 if __name__ == '__main__':
     torch.manual_seed(30)
     torch.set_num_threads(1)
-    for make in (rms_norm, attention):
+    for make in (rms_norm, attention, group_norm, softplus, normalize):
         make()

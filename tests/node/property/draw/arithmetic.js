@@ -139,5 +139,6 @@ export const silu = activation('silu');
 export const tanh = activation('tanh');
 export const quickGelu = activation('quickGelu');
 export const mish = activation('mish');
-export const softplus = activation('softplus');
+/** Thresholds where what is left out is small: a jump would make rounded arguments fall to its other side. */
+export const softplus = activation('softplus', () => [{}, { beta: 2 }, { beta: -0.5 }, { beta: 3, threshold: 15 }]);
 export const gelu = activation('gelu', () => [{}, { approximate: 'none' }, { approximate: 'tanh' }]);

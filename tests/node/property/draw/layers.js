@@ -166,3 +166,30 @@ export function rmsNorm(r) {
     program: (f, [x], w) => f.rmsNorm(x, shape.length === 1 && eps ? shape[0] : shape, w.weight ?? null, eps),
   };
 }
+
+/** @type {Draw} */
+export function groupNorm(r) {
+  const [groups, width, rank] = [r.size(9), r.size(r.chance(0.2) ? 40 : 5), r.int(0, 3)];
+  const c = groups * width;
+  const eps = r.pick([undefined, 1e-3, 0.1]);
+  const kind = values(r);
+  return {
+    args: { groups, eps },
+    runs: several(r, () => [{ shape: [r.sizeOrZero(4), c, ...Array.from({ length: rank }, () => r.sizeOrZero(7))], values: kind }]),
+    weights: { ...r.chance(0.7) && { weight: [c] }, ...r.chance(0.7) && { bias: [c] } },
+    program: (f, [x], w) => f.groupNorm(x, groups, w.weight ?? null, w.bias ?? null, eps),
+  };
+}
+
+/** @type {Draw} */
+export function normalize(r) {
+  const rank = r.int(1, 4);
+  const dim = rank > 1 && r.chance(0.3) ? undefined : r.axis(rank);
+  const eps = r.pick([undefined, 1e-5, 2]);
+  const kind = values(r);
+  return {
+    args: { dim, eps },
+    runs: several(r, () => [{ shape: Array.from({ length: rank }, () => r.sizeOrZero(rank > 2 ? 6 : 40)), values: kind }]),
+    program: (f, [x]) => f.normalize(x, { ...dim !== undefined && { dim }, ...eps && { eps } }),
+  };
+}

@@ -126,7 +126,8 @@ export const silu = pointwise((x) => x * sigmoidOf(x), true);
 export const tanh = pointwise(Math.tanh);
 export const quickGelu = pointwise((x) => x * sigmoidOf(1.702 * x), true);
 export const mish = pointwise((x) => x * Math.tanh(softplusOf(x)), true);
-export const softplus = pointwise(softplusOf);
+/** @param {Reference} x @param {{ beta?: number, threshold?: number }} [options] */
+export const softplus = (x, { beta = 1, threshold = 20 } = {}) => pointwise((v) => (beta * v > threshold ? v : softplusOf(beta * v) / beta))(x);
 const geluErf = pointwise((x) => x * (1 + erf(x / Math.SQRT2)) / 2, true);
 const geluTanh = pointwise((x) => x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))) / 2, true);
 

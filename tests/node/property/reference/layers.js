@@ -1,6 +1,6 @@
 /** Layers with weights, in plain loops. */
-import { add, matmul } from './arithmetic.js';
-import { narrow, squeeze, unsqueeze } from './shape.js';
+import { add, matmul, mul } from './arithmetic.js';
+import { narrow, reshape, squeeze, unsqueeze } from './shape.js';
 import { both, count, largest, tensor } from './tensor.js';
 
 /** @import { Reference } from './tensor.js' */
@@ -139,6 +139,33 @@ export function rmsNorm(x, normalizedShape, weight = null, eps = null) {
     const root = Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / d + (eps ?? 2 ** -23));
     for (let i = 0; i < d; i++) y[at + i] = row[i] / root * (weight ? weight.data[i] : 1);
     steepest = Math.max(steepest, (1 + largest(row) / root) / root * most);
+  }
+  return tensor(x.shape, y, largest(y) + steepest * x.slack);
+}
+
+/** @param {Reference} x [n, c, ...] @param {number} groups @param {Reference | null} [weight] [c] @param {Reference | null} [bias] [c] @param {number} [eps] */
+export function groupNorm(x, groups, weight = null, bias = null, eps = 1e-5) {
+  const [n, c, ...rest] = x.shape;
+  const d = c / groups * count(rest);
+  const along = (/** @type {Reference} */ w) => reshape(w, [c, ...rest.map(() => 1)]);
+  const plain = d ? reshape(layerNorm(reshape(x, [n, groups, d]), d, null, null, eps), x.shape) : x;
+  const scaled = weight ? mul(plain, along(weight)) : plain;
+  return bias ? add(scaled, along(bias)) : scaled;
+}
+
+/** @param {Reference} x @param {{ dim?: number, eps?: number }} [options] @returns {Reference} */
+export function normalize(x, { dim = 1, eps = 1e-12 } = {}) {
+  const at = dim < 0 ? dim + x.shape.length : dim;
+  const [size, inner] = [x.shape[at], count(x.shape.slice(at + 1))];
+  const y = new Float64Array(x.data.length);
+  let steepest = 0;
+  for (let i = 0; i < y.length; i++) {
+    const first = Math.floor(i / (size * inner)) * size * inner + i % inner;
+    let sum = 0;
+    for (let j = 0; j < size; j++) sum += x.data[first + j * inner] ** 2;
+    const length = Math.max(Math.sqrt(sum), eps);
+    y[i] = x.data[i] / length;
+    steepest = Math.max(steepest, 2 / length);
   }
   return tensor(x.shape, y, largest(y) + steepest * x.slack);
 }
