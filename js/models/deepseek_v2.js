@@ -79,6 +79,9 @@ export class DeepseekV2Model extends Module {
  *     const session = await model.session({ context: 4096 });
  *     const logits = await session.forward(prompt);       // then one token at a time: session.forward([next])
  *
+ * A session keeps keys as they were rotated when they came: with rope_scaling 'dynamic' and more than max_position_embeddings tokens its logits differ from those of
+ * the whole sequence at once, in which all are rotated for its length, as they do in transformers.
+ *
  * The weights of a whole checkpoint of DeepSeek-VL2 are under the prefix 'language.'.
  */
 export class DeepseekV2ForCausalLM extends Module {

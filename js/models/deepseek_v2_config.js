@@ -321,7 +321,7 @@ function checkGroups(own, method, experts, k) {
  */
 async function readJson(source, options) {
   const address = typeof source === 'string' || source instanceof URL ? inFolder(String(source)) : source;
-  const opened = await openSource(address, options);
+  const opened = await openSource(address, options, 'DeepseekV2Config');
   try {
     const bytes = await readBytes(opened, 0, opened.size ?? 1 << 24, { signal: options.signal, short: true });
     const json = JSON.parse(new TextDecoder().decode(bytes));

@@ -21,10 +21,11 @@ import { openHttp, openResponse, StreamSource } from './http.js';
 /**
  * @param {SourceLike} like
  * @param {SourceOptions} [options]
+ * @param {string} [what] What is to be read, as an error about `like` begins.
  * @returns {Promise<Source>}
  * @throws {LamellaError} 'http', 'html', 'file', 'argument'; or the signal's reason.
  */
-export async function openSource(like, { signal = null, request = {} } = {}) {
+export async function openSource(like, { signal = null, request = {} } = {}, what = 'weights') {
   signal?.throwIfAborted();
   const given = /** @type {any} */ (like);
   if (typeof given === 'string' || given instanceof URL) return openAddress(given, { signal, request });
@@ -38,7 +39,7 @@ export async function openSource(like, { signal = null, request = {} } = {}) {
     default:
   }
   if (given && typeof given[Symbol.asyncIterator] === 'function') return new StreamSource('stream', given);
-  throw badArgument('weights', `a URL${isNode ? ', a path' : ''}, a File or Blob, bytes, a Response or a stream`, like);
+  throw badArgument(what, `a URL${isNode ? ', a path' : ''}, a File or Blob, bytes, a Response or a stream`, like);
 }
 
 /**

@@ -57,6 +57,18 @@ for (const file of ['mla', 'mla_greedy', 'mla_group_limited_greedy', 'mla_noaux_
   });
 }
 
+test('a folder that transformers wrote is read as it is', async () => {
+  const folder = fileURLToPath(new URL('../reference/fixtures/deepseek_v3_saved', import.meta.url));
+  const config = await models.DeepseekV2Config.fromPretrained(folder);
+  const model = await compile(new models.DeepseekV2ForCausalLM(config), { weights: `${folder}/model.safetensors`, build });
+  const io = await safetensors.open(`${folder}/io.safetensors`);
+  const [ids, logits] = await Promise.all(['ids', 'logits'].map((name) => io.tensor(name)));
+  const y = await model.forward(new Tensor(Int32Array.from(ids.toFloat32()), ids.shape));
+  assert.ok(error(y, { data: logits.toFloat32(), shape: [...logits.shape] }) < 1e-4);
+  await io.close();
+  model.dispose();
+});
+
 test('a session keeps the latent and the rotated key of each token, or keys and values of each head', async () => {
   for (const [fields, width] of /** @type {const} */ ([[{}, 4 + 2], [{ use_mla: false, num_attention_heads: 3, num_key_value_heads: 1 }, 2 * 4]])) {
     const model = await make(fields);

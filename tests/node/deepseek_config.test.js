@@ -111,7 +111,8 @@ test('a file is read from a path, a folder, an address and bytes', async () => {
   }
 });
 
-test('another model is refused', async () => {
+test('another model, and what is none, is refused', async () => {
+  await assert.rejects(DeepseekV2Config.fromPretrained(/** @type {any} */ (7)), { code: 'argument', message: /^DeepseekV2Config: expected a URL.* got 7/ });
   await assert.rejects(DeepseekV2Config.fromPretrained({ model_type: 'llama' }), /model_type: expected "deepseek_v2" or "deepseek_v3", got "llama"/);
 });
 

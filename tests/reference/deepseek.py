@@ -6,12 +6,12 @@ import re
 os.environ['HF_HUB_OFFLINE'] = '1'
 
 import torch
-from torch import nn
+from safetensors.torch import save_file
 from transformers import (DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, LlamaConfig, LlamaForCausalLM,
                           logging)
 
 import deepseek_reference as reference
-from fixture import Fixture, randomise
+from fixture import FOLDER, Fixture, randomise
 
 logging.set_verbosity_error()
 
@@ -258,7 +258,25 @@ def parts():
     f.write()
 
 
+def saved():
+    """A folder as transformers writes it, whose config.json leaves the routing of DeepSeek-V3 unsaid; io.safetensors holds ids and logits."""
+    config = reference.configuration({**TINY, **MODELS['noaux_tc, normalised, yarn with mscale 1']})
+    ids = torch.randint(0, config.vocab_size, (2, 13), generator=torch.Generator().manual_seed(500), dtype=torch.int32)
+    module = decided(lambda seed: randomise(reference.ForCausalLM(config), seed + 500), [(ids,)])
+    model = transformers_model(config, module.state_dict())
+    folder = os.path.join(FOLDER, 'deepseek_v3_saved')
+    model.save_pretrained(folder)
+    os.remove(os.path.join(folder, 'generation_config.json'))
+    with torch.no_grad():
+        logits = model(ids.long()).logits
+        agree('saved', module(ids), logits)
+    save_file({'ids': ids, 'logits': logits.contiguous()}, os.path.join(folder, 'io.safetensors'))
+    for file in os.listdir(folder):
+        os.chmod(os.path.join(folder, file), 0o644)
+
+
 if __name__ == '__main__':
     models()
     gates()
     parts()
+    saved()
