@@ -8,14 +8,13 @@
 #include "key_range.h"
 #include "softmax.h"
 
-/* Rows of scores that are worked on together, keys that are packed at a time, and how few queries are not worth packing keys for. */
-enum { ROWS = 48, TILE = 64, FEW_QUERIES = 4 };
+/* Rows of scores that are worked on together, keys to a packed tile, and how few queries are not worth packing keys for. */
+enum { ROWS = 48, TILE = 128, FEW_QUERIES = 4 };
 
 typedef struct work {
     const sparse_head *head;
     const sparse_sizes *sizes;
     float *scores;                   /* [rows, score_stride]: memory, then compressed blocks */
-    float *tile;                     /* packed keys or values */
     float *q;                        /* [rows, d]: queries times 1 / sqrt(d) */
     float *y;                        /* [rows, d]: the compressed branch before the division by sums */
     float *sums;                     /* [rows] */
@@ -53,11 +52,9 @@ static float *take(float *scratch, size_t *used, size_t floats) {
 static size_t lay_out(work *w, float *scratch) {
     const sparse_sizes *s = w->sizes;
     size_t rows = smaller(sparse_queries(s), s->queries) * s->group, selected = smaller(s->selected, columns_of(s)), used = 0;
-    size_t keys = gemm_packed_floats(s->d, TILE), values = gemm_packed_floats(TILE, s->d);
     w->score_stride = in_steps(s->memory + s->blocks);
     w->weight_stride = in_steps(most_weights(s));
     w->scores = take(scratch, &used, rows * w->score_stride);
-    w->tile = take(scratch, &used, keys > values ? keys : values);
     w->q = take(scratch, &used, rows * s->d);
     w->y = take(scratch, &used, rows * s->d);
     w->sums = take(scratch, &used, rows);
@@ -80,24 +77,41 @@ static size_t blocks_seen(const sparse_sizes *s, size_t query) {
     return s->causal ? smaller(s->blocks, (s->keys - s->queries + query) / s->stride) : s->blocks;
 }
 
-static key_range memory_range(const work *w) {
-    return (key_range){w->head->mem_k, w->head->mem_v, w->sizes->d, w->sizes->d, w->sizes->memory};
-}
+static key_range memory_range(const sparse_head *h, const sparse_sizes *s) { return (key_range){h->mem_k, h->mem_v, s->d, s->d, s->memory}; }
 
-static key_range block_range(const work *w, size_t first, size_t count) {
-    const sparse_head *h = w->head;
+static key_range block_range(const sparse_head *h, size_t first, size_t count) {
     return (key_range){h->ck + first * h->c_stride, h->cv + first * h->c_stride, h->c_stride, h->c_stride, count};
 }
 
-/* Columns [first, first + count) of the scores as keys: of the memory or of the blocks, whichever begins there. */
-static key_range columns_range(const work *w, size_t first, size_t count) {
-    size_t memory = w->sizes->memory;
-    if (first >= memory) return block_range(w, first - memory, count);
-    key_range range = memory_range(w);
-    range.k += first * w->sizes->d;
-    range.v += first * w->sizes->d;
-    range.count = smaller(count, memory - first);
+/* Columns of the scores from `first` on as keys, at most `count`: of the memory or of the blocks, whichever begins there. */
+static key_range columns_range(const sparse_head *h, const sparse_sizes *s, size_t first, size_t count) {
+    if (first >= s->memory) return block_range(h, first - s->memory, count);
+    key_range range = memory_range(h, s);
+    range.k += first * s->d;
+    range.v += first * s->d;
+    range.count = smaller(count, s->memory - first);
     return range;
+}
+
+/* A tile is its keys, packed as columns, and then its values, packed as rows. */
+static size_t tile_floats(const sparse_sizes *s) { return gemm_packed_floats(s->d, TILE) + gemm_packed_floats(TILE, s->d); }
+static size_t tile_columns(const sparse_sizes *s, size_t tile) { return smaller(TILE, s->memory + s->blocks - tile * TILE); }
+
+size_t sparse_tiles(const sparse_sizes *s) { return s->queries < FEW_QUERIES ? 0 : (s->memory + s->blocks + TILE - 1) / TILE; }
+
+size_t sparse_packed_floats(const sparse_sizes *s) { return sparse_tiles(s) * tile_floats(s); }
+
+void sparse_pack_f32(float *packed, const sparse_head *head, const sparse_sizes *s, size_t tile) {
+    float *keys = packed + tile * tile_floats(s), *values = keys + gemm_packed_floats(s->d, TILE);
+    size_t columns = tile_columns(s, tile);
+    gemm_pack_bias(keys, s->d, columns, NULL);
+    gemm_pack_bias(values, columns, s->d, NULL);
+    for (size_t j = 0; j < columns;) {
+        key_range part = columns_range(head, s, tile * TILE + j, columns - j);
+        gemm_pack_f32(keys, s->d, 0, s->d, j, part.count, part.k, 1, part.k_stride);
+        gemm_pack_f32(values, columns, j, part.count, 0, s->d, part.v, part.v_stride, 1);
+        j += part.count;
+    }
 }
 
 static void scale_queries(float *scaled, const float *q, size_t group, size_t d) {
@@ -105,41 +119,29 @@ static void scale_queries(float *scaled, const float *q, size_t group, size_t d)
     for (size_t i = 0; i < group * d; i++) scaled[i] = q[i] * scale;
 }
 
-/* scores = q k^T over `columns` columns; what a row does not see is computed too, and not looked at. */
+/* scores = q k^T over the tiles of `columns` columns; what a row does not see is computed too, and not looked at. */
 static void score_tiles(const work *w, size_t rows, size_t columns) {
-    const size_t d = w->sizes->d;
-    for (size_t at = 0; at < columns; at += TILE) {
-        size_t here = smaller(TILE, columns - at);
-        gemm_pack_bias(w->tile, d, here, NULL);
-        for (size_t j = 0; j < here;) {
-            key_range part = columns_range(w, at + j, here - j);
-            gemm_pack_f32(w->tile, d, 0, d, j, part.count, part.k, 1, part.k_stride);
-            j += part.count;
-        }
-        gemm_f32_matrix(w->scores + at, w->score_stride, w->q, d, w->tile, rows, here, d, NULL);
+    const sparse_sizes *s = w->sizes;
+    for (size_t t = 0; t * TILE < columns; t++) {
+        const float *keys = w->head->packed + t * tile_floats(s);
+        gemm_f32_matrix(w->scores + t * TILE, w->score_stride, w->q, s->d, keys, rows, tile_columns(s, t), s->d, NULL);
     }
 }
 
 /* y = weights v; weights of columns that a row does not see are 0. */
 static void value_tiles(const work *w, size_t rows, size_t columns) {
-    const size_t d = w->sizes->d;
-    const gemm_epilogue onto_y = {w->y, d, LAM_IDENTITY};
-    for (size_t at = 0; at < columns; at += TILE) {
-        size_t here = smaller(TILE, columns - at);
-        gemm_pack_bias(w->tile, here, d, NULL);
-        for (size_t j = 0; j < here;) {
-            key_range part = columns_range(w, at + j, here - j);
-            gemm_pack_f32(w->tile, here, j, part.count, 0, d, part.v, part.v_stride, 1);
-            j += part.count;
-        }
-        gemm_f32_matrix(w->y, d, w->scores + at, w->score_stride, w->tile, rows, d, here, at ? &onto_y : NULL);
+    const sparse_sizes *s = w->sizes;
+    const gemm_epilogue onto_y = {w->y, s->d, LAM_IDENTITY};
+    for (size_t t = 0; t * TILE < columns; t++) {
+        const float *values = w->head->packed + t * tile_floats(s) + gemm_packed_floats(s->d, TILE);
+        gemm_f32_matrix(w->y, s->d, w->scores + t * TILE, w->score_stride, values, rows, s->d, tile_columns(s, t), t ? &onto_y : NULL);
     }
 }
 
 /* The same two products for one query, without packing. */
 static void score_ranges(const work *w, size_t row, size_t seen) {
     const sparse_sizes *s = w->sizes;
-    key_range memory = memory_range(w), blocks = block_range(w, 0, seen);
+    key_range memory = memory_range(w->head, s), blocks = block_range(w->head, 0, seen);
     float *scores = w->scores + row * w->score_stride;
     range_scores_f32(scores, w->score_stride, w->q + row * s->d, s->d, s->group, s->d, &memory);
     range_scores_f32(scores + s->memory, w->score_stride, w->q + row * s->d, s->d, s->group, s->d, &blocks);
@@ -147,7 +149,7 @@ static void score_ranges(const work *w, size_t row, size_t seen) {
 
 static void value_ranges(const work *w, size_t row, size_t seen) {
     const sparse_sizes *s = w->sizes;
-    key_range memory = memory_range(w), blocks = block_range(w, 0, seen);
+    key_range memory = memory_range(w->head, s), blocks = block_range(w->head, 0, seen);
     const float *weights = w->scores + row * w->score_stride;
     float *y = w->y + row * s->d;
     memset(y, 0, s->group * s->d * sizeof *y);
@@ -155,7 +157,7 @@ static void value_ranges(const work *w, size_t row, size_t seen) {
     range_values_f32(y, s->d, weights + s->memory, w->score_stride, s->group, s->d, &blocks);
 }
 
-/* Scores become weights, and zeros where the row sees nothing. */
+/* Scores become weights, and zeros where the row sees nothing of `columns` columns. */
 static void weigh(const work *w, size_t row, size_t seen, size_t columns) {
     for (size_t r = row; r < row + w->sizes->group; r++) {
         float *scores = w->scores + r * w->score_stride;
@@ -265,8 +267,9 @@ static void near_branches(const work *w, size_t query, size_t row, size_t seen, 
 void sparse_attention_f32(const sparse_head *head, const sparse_sizes *sizes, size_t first, size_t count, float *scratch) {
     work w = {.head = head, .sizes = sizes};
     lay_out(&w, scratch);
-    const size_t group = sizes->group, d = sizes->d, rows = count * group, few = count < FEW_QUERIES;
-    const size_t columns = sizes->memory + blocks_seen(sizes, first + count - 1);
+    const size_t group = sizes->group, d = sizes->d, rows = count * group, few = !sparse_tiles(sizes);
+    const size_t seen_last = sizes->memory + blocks_seen(sizes, first + count - 1);
+    const size_t columns = few ? seen_last : smaller((seen_last + TILE - 1) / TILE * TILE, sizes->memory + sizes->blocks);
     for (size_t i = 0; i < count; i++) scale_queries(w.q + i * group * d, head->q + (first + i) * head->q_stride, group, d);
     if (!few) score_tiles(&w, rows, columns);
     for (size_t i = 0; i < count; i++) {

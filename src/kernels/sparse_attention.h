@@ -25,8 +25,16 @@ typedef struct sparse_head {
     const float *k, *v;              /* k rotated: [keys, d] */
     const float *ck, *cv;            /* [blocks, d] */
     const float *mem_k, *mem_v;      /* [memory, d], contiguous */
+    const float *packed;             /* what sparse_pack_f32 made of the compressed keys and values, memory first */
     size_t q_stride, gate_stride, k_stride, c_stride;   /* floats from a row to the next; y has q_stride, v k_stride, cv c_stride */
 } sparse_head;
+
+/* Several queries share packed keys: floats of the packed form, and the tiles that it has, 0 where there are so few queries that keys are read
+ * where they lie. */
+size_t sparse_packed_floats(const sparse_sizes *sizes);
+size_t sparse_tiles(const sparse_sizes *sizes);
+/* Writes one tile into `packed` [sparse_packed_floats]. */
+void sparse_pack_f32(float *packed, const sparse_head *head, const sparse_sizes *sizes, size_t tile);
 
 /* Queries that are worked on together: threads share out such blocks. */
 size_t sparse_queries(const sparse_sizes *sizes);

@@ -45,40 +45,58 @@ static sparse_sizes sizes_of(const lam_run *r) {
     };
 }
 
+static int kv_heads_of(const lam_run *r) { return ((const sparse_params *)r->node->params)->o.kv_heads; }
+
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
-    (void)shared;
     sparse_sizes sizes = sizes_of(r);
+    *shared = scratch_times((size_t)(r->out.shape.dims[0] * kv_heads_of(r)), sparse_packed_floats(&sizes));
     size_t scores = scratch_times(sparse_queries(&sizes) * sizes.group, sizes.memory + sizes.blocks);
     size_t weights = scratch_times(sizes.group, 2 * sizes.keys + 2 * sizes.selection);
     *per_thread = scores < SIZE_MAX / 16 && weights < SIZE_MAX / 16 ? sparse_scratch_floats(&sizes) : SIZE_MAX / sizeof(float);
 }
 
-typedef struct job { const lam_run *run; sparse_sizes sizes; size_t heads, blocks; } job;
+typedef struct job { const lam_run *run; sparse_sizes sizes; size_t heads, blocks, tiles; } job;
 
-/* Of one batch item and key head the next block of queries. */
-static void attend(void *argument, int index, int thread) {
-    const job *j = argument;
+/* Key head `at`, counted over the batch. */
+static sparse_head head_of(const job *j, size_t at) {
     const lam_run *r = j->run;
     const sparse_sizes *s = &j->sizes;
-    size_t at = (size_t)index / j->blocks, batch = at / j->heads, kv = at % j->heads, each = sparse_queries(s);
-    size_t first = (size_t)index % j->blocks * each, count = s->queries - first < each ? s->queries - first : each;
-    size_t width = j->heads * s->d, q = batch * s->queries * width * s->group + kv * s->group * s->d;
-    size_t k = batch * s->keys * width + kv * s->d, ck = batch * s->blocks * width + kv * s->d, memory = s->memory * s->d;
     const lam_tensor *in = r->in;
-    const sparse_head head = {
+    size_t batch = at / j->heads, kv = at % j->heads, width = j->heads * s->d, q = batch * s->queries * width * s->group + kv * s->group * s->d;
+    size_t k = batch * s->keys * width + kv * s->d, ck = batch * s->blocks * width + kv * s->d, memory = s->memory * s->d;
+    return (sparse_head){
         .y = r->out.data + q, .q = in[Q].data + q, .q_rotated = in[Q_ROTATED].data + q,
         .gates = in[GATES].data + 3 * (batch * s->queries * j->heads + kv) * s->group, .k = in[K].data + k, .v = in[V].data + k,
         .ck = in[CK].data + ck, .cv = in[CV].data + ck, .mem_k = in[MEMORY].data + kv * memory, .mem_v = in[MEMORY].data + (j->heads + kv) * memory,
+        .packed = j->tiles ? r->shared + at * sparse_packed_floats(s) : NULL,
         .q_stride = width * s->group, .gate_stride = 3 * j->heads * s->group, .k_stride = width, .c_stride = width,
     };
-    sparse_attention_f32(&head, s, first, count, r->scratch + (size_t)thread * r->scratch_floats);
+}
+
+static void pack(void *argument, int index, int thread) {
+    (void)thread;
+    const job *j = argument;
+    size_t at = (size_t)index / j->tiles;
+    const sparse_head head = head_of(j, at);
+    sparse_pack_f32(j->run->shared + at * sparse_packed_floats(&j->sizes), &head, &j->sizes, (size_t)index % j->tiles);
+}
+
+/* Of one key head the next block of queries. */
+static void attend(void *argument, int index, int thread) {
+    const job *j = argument;
+    const sparse_sizes *s = &j->sizes;
+    size_t each = sparse_queries(s), first = (size_t)index % j->blocks * each, count = s->queries - first < each ? s->queries - first : each;
+    const sparse_head head = head_of(j, (size_t)index / j->blocks);
+    sparse_attention_f32(&head, s, first, count, j->run->scratch + (size_t)thread * j->run->scratch_floats);
 }
 
 static void run(const lam_run *r) {
-    const lam_sparse_options *o = &((const sparse_params *)r->node->params)->o;
-    job j = { .run = r, .sizes = sizes_of(r), .heads = (size_t)o->kv_heads };
+    job j = { .run = r, .sizes = sizes_of(r), .heads = (size_t)kv_heads_of(r) };
     j.blocks = (j.sizes.queries + sparse_queries(&j.sizes) - 1) / sparse_queries(&j.sizes);
-    pool_for(r->pool, r->out.shape.dims[0] * (int)(j.heads * j.blocks), attend, &j);
+    j.tiles = sparse_tiles(&j.sizes);
+    int heads = r->out.shape.dims[0] * (int)j.heads;
+    if (j.tiles) pool_for(r->pool, heads * (int)j.tiles, pack, &j);
+    pool_for(r->pool, heads * (int)j.blocks, attend, &j);
 }
 
 /* Of the three branches, with as many blocks selected as there can be. */

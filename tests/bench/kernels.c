@@ -176,9 +176,10 @@ BENCH void bench_sparse_attention(size_t times, size_t keys, size_t stride) {
     const sparse_sizes sizes = {.queries = keys, .keys = keys, .blocks = keys / stride, .memory = 1, .group = 2, .d = 64, .window = 64, .stride = stride,
                                 .selection = 16, .selected = 4, .causal = 1, .shared = 1};
     float *q = take(keys * 128), *y = take(keys * 128), *gates = take(keys * 6), *scratch = take(sparse_scratch_floats(&sizes));
-    float *k = take(keys * ROW), *v = take(keys * ROW), *ck = take(sizes.blocks * ROW), *cv = take(sizes.blocks * ROW);
-    const sparse_head head = {.y = y, .q = q, .q_rotated = q, .gates = gates, .k = k, .v = v, .ck = ck, .cv = cv, .mem_k = k, .mem_v = v,
+    float *k = take(keys * ROW), *v = take(keys * ROW), *ck = take(sizes.blocks * ROW), *cv = take(sizes.blocks * ROW), *packed = take(sparse_packed_floats(&sizes));
+    const sparse_head head = {.packed = packed, .y = y, .q = q, .q_rotated = q, .gates = gates, .k = k, .v = v, .ck = ck, .cv = cv, .mem_k = k, .mem_v = v,
                               .q_stride = 128, .gate_stride = 6, .k_stride = ROW, .c_stride = ROW};
+    for (size_t t = 0; t < sparse_tiles(&sizes); t++) sparse_pack_f32(packed, &head, &sizes, t);
     size_t count = sparse_queries(&sizes);
     for (size_t t = 0; t < times; t++) sparse_attention_f32(&head, &sizes, keys - count, count, scratch);
 }

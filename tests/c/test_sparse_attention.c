@@ -3,6 +3,7 @@
 #include "kernels/block_selection.h"
 #include "kernels/key_range.h"
 #include "kernels/sparse_attention.h"
+#include "lamella.h"
 
 typedef struct naive {
     const sparse_head *h;
@@ -123,9 +124,11 @@ static void one(const sparse_sizes *s, float size) {
     float *q = scaled(s->queries * h.q_stride, size), *rotated = scaled(s->queries * h.q_stride, 2), *gates = check_floats(s->queries * h.gate_stride);
     float *k = scaled(s->keys * h.k_stride, 2), *v = check_floats(s->keys * h.k_stride), *ck = scaled(s->blocks * h.c_stride, size), *cv = check_floats(s->blocks * h.c_stride);
     float *mem_k = check_floats(s->memory * s->d), *mem_v = check_floats(s->memory * s->d), *y = check_floats(s->queries * h.q_stride);
-    float *expected = check_floats(s->queries * h.q_stride), *scratch = check_floats(sparse_scratch_floats(s));
+    float *expected = check_floats(s->queries * h.q_stride), *scratch = check_floats(sparse_scratch_floats(s)), *packed = check_floats(sparse_packed_floats(s));
     memcpy(expected, y, s->queries * h.q_stride * sizeof *y);
     h.y = y, h.q = q, h.q_rotated = rotated, h.gates = gates, h.k = k, h.v = v, h.ck = ck, h.cv = cv, h.mem_k = mem_k, h.mem_v = mem_v;
+    for (size_t t = sparse_tiles(s); t-- > 0;) sparse_pack_f32(packed, &h, s, t);
+    h.packed = packed;
     naive n = {&h, s, calloc(s->memory + s->blocks, sizeof(double)), calloc(s->keys + s->selection + s->window, sizeof(double))};
     naive_sparse(&n, expected);
     for (size_t i = 0, count; i < s->queries; i += count) {
@@ -139,7 +142,7 @@ static void one(const sparse_sizes *s, float size) {
                s->blocks, s->memory, s->group, s->d, s->window, s->stride, s->selection, s->selected, s->causal, s->shared, size);
     }
     check_free(q); check_free(rotated); check_free(gates); check_free(k); check_free(v); check_free(ck); check_free(cv);
-    check_free(mem_k); check_free(mem_v); check_free(y); check_free(expected); check_free(scratch);
+    check_free(mem_k); check_free(mem_v); check_free(y); check_free(expected); check_free(scratch); check_free(packed);
     free(n.scores);
     free(n.weights);
 }
@@ -176,10 +179,46 @@ static void shares(void) {
     CHECK(block_select_f32(all, most, many, 1000, 1000, &listed) == 1000, "the sum takes part");
 }
 
+/* What cannot be recorded, and says which numbers do not go together. */
+static void refused(lam_sparse_options o, int width, int blocks, const char *why) {
+    lam_graph *g = lam_graph_new();
+    lam_value values[8];
+    const int sizes[8][3] = {{2, 9, width}, {2, 9, 24}, {2, 9, 12}, {2, 9, 12}, {2, blocks, 12}, {2, blocks, 12}, {0}, {2, 9, 12}};
+    for (int i = 0; i < 8; i++)
+        values[i] = i == 6 ? lam_weight(g, "memory", 4, (int[]){2, 2, 1, 6}) : lam_input(g, LAM_F32, 3, sizes[i]);
+    lam_value y = lam_sparse_attention(g, values, &o);
+    CHECK(why ? y == LAM_BAD && strstr(lam_graph_error(g), why) : y >= 0, "%s: expected %s", lam_graph_error(g), why ? why : "none");
+    lam_graph_free(g);
+}
+
+static void definitions(void) {
+    const lam_sparse_options good = {.heads = 4, .kv_heads = 2, .window = 3, .stride = 2, .selection = 4, .selected = 2, .causal = 1, .shared = 1};
+    lam_sparse_options o = good;
+    refused(good, 24, 4, NULL);
+    o.kv_heads = 3, refused(o, 24, 4, "4 heads are not a multiple of 3 key heads"), o = good;
+    o.window = 0, refused(o, 24, 4, "a window of 0"), o = good;
+    o.selected = -1, refused(o, 24, 4, "-1 selected"), o = good;
+    o.selection = 5, refused(o, 24, 4, "blocks of 5 are not a multiple of the stride 2"), o = good;
+    o.stride = 0, refused(o, 24, 4, "stride 0"), o = good;
+    refused(o, 26, 4, "expected [b, t, 4 heads], got [2, 9, 26]");
+    refused(o, 20, 4, "q [2, 9, 20] and rotated q [2, 9, 24]");
+    refused(o, 24, 5, "compressed k [2, 5, 12] and v [2, 5, 12]: expected [b, floor(t / 2), 12]");
+    lam_graph *g = lam_graph_new();
+    lam_value x = lam_input(g, LAM_F32, 3, (int[]){1, LAM_ANY, 12});
+    CHECK(lam_windows(g, x, 2, 4, 2) >= 0, "%s", lam_graph_error(g));
+    CHECK(lam_windows(g, x, 2, 1, 2) == LAM_BAD && strstr(lam_graph_error(g), "windows of 1 tokens every 2"), "%s", lam_graph_error(g));
+    lam_graph_free(g);
+    g = lam_graph_new();
+    x = lam_input(g, LAM_F32, 3, (int[]){1, LAM_ANY, 12});
+    CHECK(lam_windows(g, x, 5, 4, 2) == LAM_BAD && strstr(lam_graph_error(g), "expected [b, t, 5 heads]"), "%s", lam_graph_error(g));
+    lam_graph_free(g);
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
     shares();
+    definitions();
     for (int i = 0; i < 700; i++) random_case(40, i % 3 ? 2 : 9);
-    for (int i = 0; i < 60; i++) random_case(300, i % 2 ? 2 : 9);
+    for (int i = 0; i < 60; i++) random_case(700, i % 2 ? 2 : 6);
     return check_end("sparse attention");
 }
