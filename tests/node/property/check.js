@@ -45,6 +45,8 @@ const VALUES = {
   /** No divisor near 0. */
   divisor: (r) => (r.chance() ? 1 : -1) * (0.5 + r.unit()),
   small: (r) => r.normal() / 4,
+  /** For scores whose exponentials are beyond f32. */
+  loud: (r) => r.normal() * 12,
   bool: (r) => Number(r.chance(0.7)),
 };
 

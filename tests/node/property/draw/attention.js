@@ -14,6 +14,7 @@ export function scaledDotProductAttention(r) {
   const options = { isCausal: r.chance(0.3), ...r.chance(0.3) && { scale: r.pick([0, 0.3, 1, 2.5]) }, ...shared > 1 && { enableGqa: true },
     ...r.chance(0.4) && { windowSize: r.chance(0.2) ? r.int(0, 6) : [r.int(-1, long ? 70 : 8), r.int(-1, long ? 70 : 8)] },
     ...r.chance(0.4) && { align: r.pick(['start', 'end']) } };
+  const values = r.chance(0.15) ? 'loud' : 'normal';
   return {
     args: { ...options, mask },
     runs: several(r, () => {
@@ -22,7 +23,7 @@ export function scaledDotProductAttention(r) {
       const full = [...lead, ...rank ? [kvHeads * shared] : [], t, s];
       const of = (/** @type {number} */ heads, /** @type {number[]} */ ...rest) => [...lead, ...rank ? [heads] : [], ...rest];
       const shape = full.slice(full.length - ones.length).map((size, i) => (ones[i] ? 1 : size));
-      return [of(kvHeads * shared, t, d), of(kvHeads, s, d), of(kvHeads, s, e), ...mask === 'none' ? [] : [{ shape, dtype: /** @type {const} */ (mask === 'bool' ? 'bool' : 'f32') }]];
+      return [{ shape: of(kvHeads * shared, t, d), values }, { shape: of(kvHeads, s, d), values }, of(kvHeads, s, e), ...mask === 'none' ? [] : [{ shape, dtype: /** @type {const} */ (mask === 'bool' ? 'bool' : 'f32') }]];
     }),
     program: (f, [q, k, v, m]) => f.scaledDotProductAttention(q, k, v, { ...options, ...mask !== 'none' && { attnMask: m } }),
   };
