@@ -25,6 +25,7 @@ const HEADS = 8;
 const KV_HEADS = 4;
 const DIM_HEAD = 64;
 const BLOCK = 16;
+const TOKENS = 64;
 /** That of the example in the repository of native-sparse-attention-pytorch (train.py), where the stride is 8. */
 const sparse = (stride) => new nn.SparseAttention({
   dim: DIM, dimHead: DIM_HEAD, heads: HEADS, kvHeads: KV_HEADS, slidingWindowSize: 64, compressBlockSize: BLOCK, compressBlockSlidingStride: stride,
@@ -95,6 +96,26 @@ async function measure() {
   }
 }
 
+/** Milliseconds of processor time for one more token after so many, mean of TOKENS in a row, [length] each; only what has caches. */
+async function measureTokens() {
+  for (const contestant of contestants.filter(({ module }) => module instanceof nn.SparseAttention)) {
+    const session = await contestant.model.session({ context: LENGTHS.at(-1) + TOKENS });
+    contestant.token = [];
+    for (const length of LENGTHS) {
+      await session.forward(random([1, length - session.position, DIM], 1.7));
+      const next = random([1, 1, DIM], 1.7);
+      await session.forward(next);
+      await session.seek(length);
+      const start = process.cpuUsage();
+      for (let i = 0; i < TOKENS; i++) await session.forward(next);
+      const { user, system } = process.cpuUsage(start);
+      contestant.token.push((user + system) / 1000 / TOKENS);
+      await session.seek(length);
+    }
+    session.dispose();
+  }
+}
+
 /** Exponent of the growth between the lengths at two places. */
 const exponent = (ms, from, to) => Math.log(ms.at(to) / ms.at(from)) / Math.log(LENGTHS.at(to) / LENGTHS.at(from));
 
@@ -111,12 +132,19 @@ function table() {
     .map((row) => `| ${row.join(' | ')} |`).join('\n');
 }
 
+function tokenTable() {
+  const measured = contestants.filter(({ token }) => token);
+  const rows = LENGTHS.map((length, i) => [length.toLocaleString('en'), ...measured.map(({ token }) => `${token[i].toFixed(2)} ms`)]);
+  return [['one more token after', ...measured.map(({ label }) => label)], ['---', ...measured.map(() => '---')], ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');
+}
+
 await measure();
+await measureTokens();
 const machine = `${cpus()[0].model}, Node ${process.version}, ${build}, one thread`;
-console.log(`\n${machine}, processor time, medians of ${rounds} runs in turns\n\n${table()}`);
+console.log(`\n${machine}, processor time, medians of ${rounds} runs in turns\n\n${table()}\n\n${tokenTable()}`);
 const result = {
   date: new Date().toISOString(), machine, rounds, lengths: LENGTHS,
-  contestants: contestants.map(({ label, whole, alone, model }) => ({ label, milliseconds: whole, attentionMilliseconds: alone, activationBytes: model.memory.activations })),
+  contestants: contestants.map(({ label, whole, alone, token, model }) => ({ label, tokenMilliseconds: token, milliseconds: whole, attentionMilliseconds: alone, activationBytes: model.memory.activations })),
 };
 const file = options.json ?? join(here, '../../build/bench', `sparse-${result.date.replace(/[:.]/g, '-')}.json`);
 mkdirSync(dirname(file), { recursive: true });
