@@ -1,4 +1,5 @@
 /* Native sparse attention: compressed, selected and neighbouring keys, with gates. */
+#include <string.h>
 #include "../kernels/sparse_attention.h"
 #include "../text.h"
 #include "ops.h"
@@ -47,9 +48,14 @@ static sparse_sizes sizes_of(const lam_run *r) {
 
 static int kv_heads_of(const lam_run *r) { return ((const sparse_params *)r->node->params)->o.kv_heads; }
 
+/* Floats that each key head has for itself in the memory that threads share: packed compressed keys, and where many queries come back to a
+ * block again and again, keys and values of the head in rows of their own, which are read faster than parts of rows. */
+static int gathers(const sparse_sizes *s) { return s->queries >= 64 && 8 * s->queries >= s->keys; }
+static size_t head_floats(const sparse_sizes *s) { return sparse_packed_floats(s) + (gathers(s) ? 2 * s->keys * s->d : 0); }
+
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
     sparse_sizes sizes = sizes_of(r);
-    *shared = scratch_times((size_t)(r->out.shape.dims[0] * kv_heads_of(r)), sparse_packed_floats(&sizes));
+    *shared = scratch_times((size_t)(r->out.shape.dims[0] * kv_heads_of(r)), head_floats(&sizes));
     size_t scores = scratch_times(sparse_queries(&sizes) * sizes.group, sizes.memory + sizes.blocks);
     size_t weights = scratch_times(sizes.group, 2 * sizes.keys + 2 * sizes.selection);
     *per_thread = scores < SIZE_MAX / 16 && weights < SIZE_MAX / 16 ? sparse_scratch_floats(&sizes) : SIZE_MAX / sizeof(float);
@@ -57,28 +63,48 @@ static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
 
 typedef struct job { const lam_run *run; sparse_sizes sizes; size_t heads, blocks, tiles; } job;
 
-/* Key head `at`, counted over the batch. */
-static sparse_head head_of(const job *j, size_t at) {
+/* Key head `at`, counted over the batch; its keys and values where they are gathered, or where they come from. */
+static sparse_head head_of(const job *j, size_t at, int gathered) {
     const lam_run *r = j->run;
     const sparse_sizes *s = &j->sizes;
     const lam_tensor *in = r->in;
     size_t batch = at / j->heads, kv = at % j->heads, width = j->heads * s->d, q = batch * s->queries * width * s->group + kv * s->group * s->d;
     size_t k = batch * s->keys * width + kv * s->d, ck = batch * s->blocks * width + kv * s->d, memory = s->memory * s->d;
-    return (sparse_head){
+    sparse_head head = {
         .y = r->out.data + q, .q = in[Q].data + q, .q_rotated = in[Q_ROTATED].data + q,
         .gates = in[GATES].data + 3 * (batch * s->queries * j->heads + kv) * s->group, .k = in[K].data + k, .v = in[V].data + k,
         .ck = in[CK].data + ck, .cv = in[CV].data + ck, .mem_k = in[MEMORY].data + kv * memory, .mem_v = in[MEMORY].data + (j->heads + kv) * memory,
-        .packed = j->tiles ? r->shared + at * sparse_packed_floats(s) : NULL,
+        .packed = r->shared ? r->shared + at * head_floats(s) : NULL,
         .q_stride = width * s->group, .gate_stride = 3 * j->heads * s->group, .k_stride = width, .c_stride = width,
     };
+    if (gathered && gathers(s)) {
+        head.k = head.packed + sparse_packed_floats(s);
+        head.v = head.k + s->keys * s->d;
+        head.k_stride = s->d;
+    }
+    return head;
 }
 
+/* One tile of compressed keys and values of one key head. */
 static void pack(void *argument, int index, int thread) {
     (void)thread;
     const job *j = argument;
     size_t at = (size_t)index / j->tiles;
-    const sparse_head head = head_of(j, at);
-    sparse_pack_f32(j->run->shared + at * sparse_packed_floats(&j->sizes), &head, &j->sizes, (size_t)index % j->tiles);
+    const sparse_head head = head_of(j, at, 0);
+    sparse_pack_f32(j->run->shared + at * head_floats(&j->sizes), &head, &j->sizes, (size_t)index % j->tiles);
+}
+
+/* Keys and values of one key head. */
+static void gather(void *argument, int index, int thread) {
+    (void)thread;
+    const job *j = argument;
+    size_t keys = j->sizes.keys, d = j->sizes.d;
+    const sparse_head from = head_of(j, (size_t)index, 0);
+    float *k = j->run->shared + (size_t)index * head_floats(&j->sizes) + sparse_packed_floats(&j->sizes), *v = k + keys * d;
+    for (size_t i = 0; i < keys; i++) {
+        memcpy(k + i * d, from.k + i * from.k_stride, d * sizeof *k);
+        memcpy(v + i * d, from.v + i * from.k_stride, d * sizeof *v);
+    }
 }
 
 /* Of one key head the next block of queries. */
@@ -86,7 +112,7 @@ static void attend(void *argument, int index, int thread) {
     const job *j = argument;
     const sparse_sizes *s = &j->sizes;
     size_t each = sparse_queries(s), first = (size_t)index % j->blocks * each, count = s->queries - first < each ? s->queries - first : each;
-    const sparse_head head = head_of(j, (size_t)index / j->blocks);
+    const sparse_head head = head_of(j, (size_t)index / j->blocks, 1);
     sparse_attention_f32(&head, s, first, count, j->run->scratch + (size_t)thread * j->run->scratch_floats);
 }
 
@@ -96,6 +122,7 @@ static void run(const lam_run *r) {
     j.tiles = sparse_tiles(&j.sizes);
     int heads = r->out.shape.dims[0] * (int)j.heads;
     if (j.tiles) pool_for(r->pool, heads * (int)j.tiles, pack, &j);
+    if (gathers(&j.sizes)) pool_for(r->pool, heads, gather, &j);
     pool_for(r->pool, heads * (int)j.blocks, attend, &j);
 }
 
