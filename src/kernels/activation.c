@@ -11,10 +11,9 @@ SIMD_INLINE v128_t relu(v128_t x) { return simd_max(x, simd_zero()); }
 SIMD_INLINE v128_t silu(v128_t x) { return gated(x, x); }
 SIMD_INLINE v128_t quick_gelu(v128_t x) { return gated(x, wasm_f32x4_mul(x, simd_splat(&simd_math.quick_gelu))); }
 
+/* x Phi(x), and Phi(x) = 1 - Phi(-x) */
 SIMD_INLINE v128_t gelu(v128_t x) {
-    v128_t phi = simd_madd(simd_erf(wasm_f32x4_mul(x, simd_splat(&simd_math.sqrt_half))), simd_splat(&simd_math.half),
-                           simd_splat(&simd_math.half));
-    return wasm_f32x4_mul(simd_max(x, simd_splat(&simd_math.gate_min)), phi);
+    return wasm_f32x4_sub(simd_max(x, simd_zero()), simd_normal_tail(x));
 }
 
 /* 0.5 x (1 + tanh(u)) = x sigmoid(2u), 2u = x (1.596 + 0.0714 x^2) */

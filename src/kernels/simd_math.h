@@ -9,10 +9,10 @@ typedef struct simd_math_constants {
     float log2e, round, ln2_hi, ln2_lo;
     float exp_min, exp_max;
     float exp_2, exp_3, exp_4, exp_5, exp_6;
-    float half, one, two;
-    float erf_max, erf_p[6], erf_q[6];
+    float one, two;
+    float tail_max, tail_exponent, exp2[6], tail_p[4], tail_q[5];
     float log1p_p[3], log1p_q[4];
-    float sqrt_half, gelu_inner, gelu_cubic, quick_gelu;
+    float gelu_inner, gelu_cubic, quick_gelu;
     float tanh_max, minus_two, gate_min, mish_max;
 } simd_math_constants;
 extern const simd_math_constants simd_math;
@@ -69,18 +69,19 @@ SIMD_INLINE v128_t simd_tanh(v128_t x) {
     return wasm_v128_or(y, sign);
 }
 
-/* x P(x^2) / Q(x^2), |x| up to where erf rounds to 1 */
-SIMD_INLINE v128_t simd_erf(v128_t x) {
-    v128_t limit = simd_splat(&simd_math.erf_max);
-    x = simd_max(simd_min(x, limit), wasm_f32x4_neg(limit));
-    v128_t t = wasm_f32x4_mul(x, x);
-    v128_t p = simd_splat(&simd_math.erf_p[5]), q = simd_splat(&simd_math.erf_q[5]);
-    for (int i = 4; i >= 0; i--) {
-        p = simd_madd(p, t, simd_splat(&simd_math.erf_p[i]));
-        q = simd_madd(q, t, simd_splat(&simd_math.erf_q[i]));
-    }
-    v128_t one = simd_splat(&simd_math.one), y = wasm_f32x4_div(wasm_f32x4_mul(x, p), q);
-    return simd_max(simd_min(y, one), wasm_f32x4_neg(one));
+/* |x| times the normal distribution's tail, a (1 - Phi(a)) = a e^(-a^2 / 2) P(a) / Q(a) for a = |x|: no digits are lost however small it is, and
+ * P and Q have no negative coefficient. Above tail_max, where it is less than 1e-36, as there. The power is 2^(n + f), |f| <= 1/2, with the n
+ * that rounding leaves in the last bits of a sum; its error is that of the rounded exponent. */
+SIMD_INLINE v128_t simd_normal_tail(v128_t x) {
+    v128_t a = simd_min(wasm_f32x4_abs(x), simd_splat(&simd_math.tail_max)), magic = simd_splat(&simd_math.round);
+    v128_t t = wasm_f32x4_mul(wasm_f32x4_mul(a, a), simd_splat(&simd_math.tail_exponent));
+    v128_t n = wasm_f32x4_add(t, magic), f = wasm_f32x4_sub(t, wasm_f32x4_sub(n, magic));
+    v128_t e = simd_splat(&simd_math.exp2[5]), p = simd_splat(&simd_math.tail_p[3]), q = simd_splat(&simd_math.tail_q[4]);
+    for (int i = 4; i >= 0; i--) e = simd_madd(e, f, simd_splat(&simd_math.exp2[i]));
+    for (int i = 3; i >= 0; i--) q = simd_madd(q, a, simd_splat(&simd_math.tail_q[i]));
+    for (int i = 2; i >= 0; i--) p = simd_madd(p, a, simd_splat(&simd_math.tail_p[i]));
+    e = wasm_i32x4_add(e, wasm_i32x4_shl(n, 23));
+    return wasm_f32x4_div(wasm_f32x4_mul(e, wasm_f32x4_mul(a, p)), q);
 }
 
 /* log(1 + z) = z + z^2 P(z) / Q(z) for 0 <= z <= 1 */
