@@ -10,4 +10,5 @@ export { Module, Parameter } from './module.js';
 export * as nn from './nn/index.js';
 export { SymbolicTensor, Tensor } from './tensor.js';
 export { Session } from './session.js';
+export * as text from './text/index.js';
 export * as safetensors from './weights/safetensors.js';

@@ -59,6 +59,24 @@ export async function readBytes(source, begin, end, { signal, short = false } = 
   }
 }
 
+/**
+ * A small file whole.
+ * @param {Source} source
+ * @param {{ signal?: AbortSignal | null }} [options]
+ * @returns {Promise<Uint8Array>} The caller's own.
+ */
+export async function readAll(source, { signal } = {}) {
+  const pieces = [];
+  for await (const piece of source.stream(0, undefined, { signal })) pieces.push(piece.slice());
+  const bytes = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
+
 /** Takes exact numbers of bytes out of a source's pieces. */
 export class PieceReader {
   /** @type {Promise<IteratorResult<Uint8Array, void>> | null} */

@@ -189,6 +189,16 @@ export class Weights {
     return readChunks(wanted, signal);
   }
 
+  /**
+   * Where a file beside the checkpoint lies, as a URL or a path; undefined where nobody knows.
+   * @param {string} name 'tokenizer.json'
+   * @returns {string | undefined}
+   */
+  neighbour(name) {
+    const first = this.#places.values().next().value;
+    return first?.source.neighbour?.(name);
+  }
+
   /** Frees connections. What has been read stays good. */
   close() {
     for (const source of new Set([...this.#places.values()].map((place) => place.source))) source.close();

@@ -1,0 +1,2 @@
+/** Text as the input of networks. */
+export { loadTokenizer, Tokenizer } from './tokenizer.js';
