@@ -24,6 +24,8 @@ import { I32, Runner } from '../web/runner.js';
  *   attention as `{ shape, dtype: 'bool' }`. Defaults to `module.inputs`.
  * @property {readonly string[]} [methods] Which methods the model is to have, of `module.methods` and 'forward' (default: all). Weights that only the others use are
  *   then neither needed nor loaded.
+ * @property {import('./text/tokenizer.js').TokenizerSource} [tokenizer] For models that take text, what makes token ids of it: a `tokenizer.json` or a Tokenizer.
+ *   Defaults to the `tokenizer.json` beside the checkpoint, where weights is a URL or a path; loaded when text first comes.
  * @property {boolean} [worker] Run in a worker of the model's own, so that nothing blocks (default false).
  * @property {boolean} [strict] false: tolerate weights in the checkpoint that the module does not have (default true).
  * @property {(progress: Progress) => void} [onProgress] Called as weights arrive.
@@ -55,7 +57,7 @@ import { I32, Runner } from '../web/runner.js';
  */
 export async function compile(module, options = {}) {
   if (!(module instanceof Module)) throw badArgument('compile: module', 'a Module, new nn.Linear(2, 3)', module);
-  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal = null, inputs, methods, ...engineOptions } = options;
+  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal = null, inputs, methods, tokenizer, ...engineOptions } = options;
   checkOptions({ prefix, strict, worker, onProgress, engineOptions });
   const declared = declaredMethods(module, inputs, methods);
   signal?.throwIfAborted();
@@ -79,7 +81,8 @@ export async function compile(module, options = {}) {
     await runner.loaded();
     signal?.throwIfAborted();
     const Class = /** @type {any} */ (module).Model ?? Model;
-    return new Class(runner, { methods: recorded, module });
+    const { weights } = opened;
+    return new Class(runner, { methods: recorded, module, tokenizer, neighbour: (/** @type {string} */ name) => weights.neighbour?.(name) });
   } catch (error) {
     runner.dispose();
     local.dispose();
@@ -98,7 +101,7 @@ function checkOptions({ prefix, strict, worker, onProgress, engineOptions }) {
   const known = ['wasm', 'build', 'threads'];
   const unknown = Object.keys(engineOptions).find((name) => !known.includes(name));
   if (unknown) {
-    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, ${known.join(', ')}, worker, strict, onProgress, signal`);
+    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, ${known.join(', ')}, tokenizer, worker, strict, onProgress, signal`);
   }
 }
 

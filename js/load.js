@@ -17,6 +17,7 @@ import * as safetensors from './weights/safetensors.js';
  * What loading needs of a checkpoint; `Weights` is one.
  * @typedef {object} WeightsReader
  * @property {() => Iterable<string>} keys
+ * @property {(name: string) => string | undefined} [neighbour] Where a file beside the checkpoint lies.
  * @property {(name: string) => { dtype: string, shape: readonly number[], bytes: number } | undefined} get
  * @property {(names: string[], options: { unit: (name: string) => number, signal?: AbortSignal | null }) => AsyncIterable<Chunk>} chunks
  */

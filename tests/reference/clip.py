@@ -53,7 +53,9 @@ def models():
     for i, (name, config) in enumerate(CONFIGS):
         torch.manual_seed(60 + i)
         model = CLIP(**config)
+        mask = model.attn_mask.clone()   # a buffer too, but not part of a checkpoint
         randomise(model, 60 + i)
+        model.attn_mask.copy_(mask)
         size = config['vision_cfg']['image_size']
         settle(model.visual, 3, size, size)
         with torch.no_grad():
