@@ -6,7 +6,8 @@ import { Module, Parameter } from '../module.js';
 import { GELU, QuickGELU } from '../nn/activations.js';
 import { MultiheadAttention } from '../nn/attention.js';
 import { Sequential } from '../nn/containers.js';
-import { Embedding, LayerNorm, Linear } from '../nn/layers.js';
+import { Embedding, Linear } from '../nn/layers.js';
+import { LayerNorm } from '../nn/norm.js';
 import { readConfig } from './clip_config.js';
 import { CLIPModel } from './clip_model.js';
 import { ModifiedResNet } from './modified_resnet.js';
@@ -132,7 +133,7 @@ export class CLIP extends Module {
    * @param {Operand} ids [m, contextLength] i32
    */
   forward(images, ids) {
-    const [imageFeatures, textFeatures] = [this.encodeImage(images), this.encodeText(ids)].map((x) => F.normalize(x));
+    const [imageFeatures, textFeatures] = [this.encodeImage(images), this.encodeText(ids)].map((x) => F.normalize(x, { dim: -1 }));
     return { imageFeatures, textFeatures, logitScale: this.logitScale() };
   }
 }

@@ -6,7 +6,14 @@ import { openSource } from '../weights/source.js';
 
 /** @typedef {import('../weights/source.js').SourceLike} SourceLike */
 /** @typedef {import('../weights/source.js').SourceOptions} SourceOptions */
-/** @typedef {import('../../dist/tokenizers.js').Tokenizer} HuggingFaceTokenizer */
+/**
+ * What is used of the package's Tokenizer.
+ * @typedef {object} HuggingFaceTokenizer
+ * @property {(text: string, options?: { add_special_tokens?: boolean }) => { ids: number[] }} encode
+ * @property {(ids: number[], options?: { skip_special_tokens?: boolean }) => string} decode
+ * @property {(token: string) => number | undefined} token_to_id
+ * @property {(withAddedTokens?: boolean) => Map<string, number>} get_vocab
+ */
 /**
  * A `tokenizer.json`: a URL, a path (in Node), a File or Blob, bytes, a Response; or what it holds, parsed; or a Tokenizer.
  * @typedef {SourceLike | Tokenizer | Record<string, unknown>} TokenizerSource
@@ -29,8 +36,10 @@ export async function loadTokenizer(source, options = {}) {
   if (source instanceof Tokenizer) return source;
   const isParsed = Object.prototype.toString.call(source) === '[object Object]' && typeof (/** @type {any} */ (source)[Symbol.asyncIterator]) !== 'function';
   const { name, json } = isParsed ? { name: 'tokenizer', json: /** @type {any} */ (source) } : await readJson(/** @type {SourceLike} */ (source), options);
-  if (typeof json?.model !== 'object' || json.model === null || !json.model.vocab) {
-    throw new LamellaError('tokenizer', `${name}: expected a tokenizer.json, with "model" and its "vocab", got ${Array.isArray(json) || typeof json !== 'object' ? show(json) : `{ ${Object.keys(json).slice(0, 8).join(', ')} }`}`, { path: name });
+  if (typeof json?.model !== 'object' || !json.model?.vocab) {
+    const isObject = typeof json === 'object' && json !== null && !Array.isArray(json);
+    const got = isObject ? `{ ${Object.keys(json).slice(0, 8).join(', ')} }` : show(json);
+    throw new LamellaError('tokenizer', `${name}: expected a tokenizer.json, with "model" and its "vocab", got ${got}`, { path: name });
   }
   const { Tokenizer: Own } = await import('../../dist/tokenizers.js');
   try {

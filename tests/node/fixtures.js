@@ -107,7 +107,7 @@ export async function runCase(weights, test, i, locate, engine) {
     for (let r = 0; r < runs; r++) {
       const inputs = (await load(r)).map(({ tensor }) => tensor);
       const given = await model.forward(...inputs);
-      const outputs = Array.isArray(given) ? given.filter(Boolean) : [given];
+      const outputs = given instanceof Tensor ? [given] : Object.values(given).filter(Boolean);
       const expected = weights.names.filter((/** @type {string} */ name) => name.startsWith(`${i}.output.`) && name.endsWith(suffix(r))).length;
       if (outputs.length !== expected) return Infinity;
       for (let j = 0; j < expected; j++) worst = Math.max(worst, error(outputs[j], (await numbers(weights, `${i}.output.${j}${suffix(r)}`)).tensor));

@@ -17,7 +17,7 @@ const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
 
 /** A user's own model with known weights: y = relu(x W^T + b) + x, so that the answer can be written down. */
 const program = `
-import { compile, Module, nn, F, safetensors } from 'lamella';
+import { compile, Module, nn, F, safetensors, text as texts } from 'lamella';
 
 class Residual extends Module {
   constructor() { super(); this.fc = new nn.Linear(3, 3); this.act = new nn.ReLU(); }
@@ -29,10 +29,14 @@ const weights = safetensors.write({
 });
 const model = await compile(new Residual(), { weights, inputs: [[null, 3]], ...OPTIONS });
 const y = await model.forward(Float32Array.of(1, 2, 3));
-const text = [...y.data].join(',') + ' ' + model.engine.build;
+const tokenizer = await texts.loadTokenizer({
+  added_tokens: [], normalizer: null, pre_tokenizer: { type: 'Whitespace' }, post_processor: null, decoder: null,
+  model: { type: 'WordPiece', unk_token: 'x', continuing_subword_prefix: '##', vocab: { x: 0, cat: 1, sits: 2 } },
+});
+const text = [...y.data, ...tokenizer.encode('cat sits')].join(',') + ' ' + model.engine.build;
 model.dispose();
 `;
-const expected = '16,2,3.5';
+const expected = '16,2,3.5,1,2';
 
 /** @type {string} */ let work;
 /** @type {string} */ let tarball;
@@ -57,7 +61,7 @@ async function project(name, files) {
 test('the tarball holds what a user needs and nothing else', async () => {
   const { stdout } = await run('tar', ['-tzf', tarball]);
   const files = stdout.trim().split('\n').map((file) => file.replace(/^package\//, ''));
-  for (const needed of ['package.json', 'README.md', 'LICENSE', 'js/MODELS.md', 'js/index.js', 'web/engine.js', 'dist/wasm/simd.js', 'dist/wasm/relaxed-threads.js']) {
+  for (const needed of ['package.json', 'README.md', 'LICENSE', 'js/MODELS.md', 'js/index.js', 'web/engine.js', 'dist/wasm/simd.js', 'dist/wasm/relaxed-threads.js', 'dist/tokenizers.js', 'dist/tokenizers.LICENSE.txt']) {
     assert.ok(files.includes(needed), `${needed} is not packed`);
   }
   const foreign = files.filter((file) => /^(tests|demo|src|build|node_modules|\.toolchain)\//.test(file));
