@@ -75,6 +75,27 @@ export function boolean(what, value) {
 }
 
 /**
+ * @param {string} what
+ * @param {unknown} value
+ * @returns {number}
+ */
+export function probability(what, value) {
+  if (typeof value === 'number' && value >= 0 && value <= 1) return value;
+  throw badArgument(what, 'a probability from 0 to 1', value);
+}
+
+/**
+ * @param {string} what
+ * @param {any} value
+ * @returns {AbortSignal | null} null for none.
+ */
+export function abortSignal(what, value) {
+  if (value === undefined || value === null) return null;
+  if (typeof value.throwIfAborted === 'function' && typeof value.addEventListener === 'function') return value;
+  throw badArgument(what, 'an AbortSignal', value);
+}
+
+/**
  * One of several names, as its index.
  * @param {string} what
  * @param {readonly string[]} names

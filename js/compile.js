@@ -1,4 +1,4 @@
-import { badArgument, boolean, show } from './arguments.js';
+import { abortSignal, badArgument, boolean, show } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { recordingEngine, sharedEngine } from './init.js';
 import { inputSpecs } from './inputs.js';
@@ -57,8 +57,9 @@ import { I32, Runner } from '../web/runner.js';
  */
 export async function compile(module, options = {}) {
   if (!(module instanceof Module)) throw badArgument('compile: module', 'a Module, new nn.Linear(2, 3)', module);
-  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal = null, inputs, methods, tokenizer, ...engineOptions } = options;
+  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal: given, inputs, methods, tokenizer, ...engineOptions } = options;
   checkOptions({ prefix, strict, worker, onProgress, engineOptions });
+  const signal = abortSignal('compile: signal', given);
   const declared = declaredMethods(module, inputs, methods);
   signal?.throwIfAborted();
   const { engine, threads } = worker ? await recordingEngine(engineOptions) : { engine: await sharedEngine(engineOptions), threads: undefined };

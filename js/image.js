@@ -1,5 +1,5 @@
 /** Pictures as the inputs of networks, prepared as CLIP's reference code prepares them. */
-import { badArgument, boolean, integer, pair, show } from './arguments.js';
+import { abortSignal, badArgument, boolean, integer, pair, show } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { pixelsOf } from './image/pixels.js';
 import { resize as resized } from './image/resample.js';
@@ -76,7 +76,8 @@ function checked(options) {
   }
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const settings = /** @type {Required<ImageOptions>} */ ({ ...DEFAULTS, ...given });
-  const { size, resize, crop, mean, std, orientation } = settings;
+  const { size, resize, crop, mean, std, orientation, signal } = settings;
+  abortSignal('image.toTensor: signal', signal);
   if (!['shortest', 'squash', 'none'].includes(resize)) throw badArgument('image.toTensor: resize', "'shortest', 'squash' or 'none'", resize);
   if (!['from-image', 'none'].includes(orientation)) throw badArgument('image.toTensor: orientation', "'from-image' or 'none'", orientation);
   pair('image.toTensor: size', size, 1);

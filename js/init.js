@@ -1,3 +1,4 @@
+import { badArgument, options as known } from './arguments.js';
 import { createEngine } from '../web/engine.js';
 import { features } from '../web/features.js';
 
@@ -26,8 +27,10 @@ let defaults = {};
  * @throws {import('./errors.js').LamellaError} 'no-simd' where there is no WebAssembly SIMD; 'unsupported' for a build that does not run here; see web/engine.js.
  */
 export async function init(options = {}) {
-  const { build, threads } = await sharedEngine(options);
-  defaults = { ...options };
+  if (typeof options !== 'object' || options === null) throw badArgument('init: options', 'an object, { threads: 2 }', options);
+  const given = known('init', [{ ...options }], { wasm: undefined, build: undefined, threads: undefined });
+  const { build, threads } = await sharedEngine(given);
+  defaults = given;
   return { build, threads };
 }
 

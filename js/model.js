@@ -1,4 +1,4 @@
-import { integer, show, showShape } from './arguments.js';
+import { abortSignal, integer, options, show, showShape } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { readInput } from './inputs.js';
 import { Session } from './session.js';
@@ -92,13 +92,12 @@ export class Model {
   /**
    * A state in which the model remembers what it has seen: for models that have caches (`F.cache`), such as decoders of text.
    * Several may be open; each holds memory for its context until it is disposed of.
-   * @param {object} options
-   * @param {number} options.context How many tokens there is room for.
-   * @param {string} [options.method] 'forward'
+   * @param {{ context: number, method?: string }} wanted `context`: how many tokens there is room for; `method`, default 'forward'.
    * @returns {Promise<Session>}
    * @throws {LamellaError} 'shape': the model has no caches, or the context is longer than it takes; 'memory'; 'disposed'.
    */
-  async session({ context, method: name = 'forward' }) {
+  async session(wanted) {
+    const { context, method: name } = options('session', [wanted], { context: 0, method: 'forward' });
     integer('session: context', context, 1);
     const method = this.#method(name);
     const limit = method.specs.find((spec) => spec.limit)?.limit;
@@ -225,12 +224,13 @@ if (Symbol.dispose) Object.defineProperty(Model.prototype, Symbol.dispose, { val
  */
 function takeOptions(name, given, specs) {
   const last = /** @type {any} */ (given.at(-1));
-  const options = given.length === specs.length + 1 && last && Object.getPrototypeOf(last) === Object.prototype ? last : null;
-  const inputs = options ? given.slice(0, -1) : given;
+  const hasOptions = given.length === specs.length + 1 && last && Object.getPrototypeOf(last) === Object.prototype;
+  const inputs = hasOptions ? given.slice(0, -1) : given;
   if (inputs.length !== specs.length) {
     throw new LamellaError('argument', `${name}: expected ${specs.length} input${specs.length === 1 ? '' : 's'} ${specs.map((spec) => showShape(spec.shape)).join(', ')}, got ${inputs.length}`);
   }
-  return { inputs, signal: options?.signal ?? null };
+  const { signal } = options(name, hasOptions ? [last] : [], { signal: /** @type {unknown} */ (null) });
+  return { inputs, signal: abortSignal(`${name}: signal`, signal) };
 }
 
 /**

@@ -4,6 +4,7 @@
  * table of functions, found by pointer: a new layer is a new file in ops/ and needs no entry anywhere else in the engine.
  */
 #pragma once
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "lamella.h"
@@ -163,7 +164,9 @@ int shape_axis(const lam_shape *shape, int axis);                /* negative cou
 int shape_same(const lam_shape *a, const lam_shape *b);
 /* LAM_ANY agrees with everything. */
 static inline int dim_agrees(int a, int b) { return a == b || a == LAM_ANY || b == LAM_ANY; }
-static inline int dim_times(int a, int b) { return a == LAM_ANY || b == LAM_ANY ? LAM_ANY : a * b; }
+/* As a dimension: what is larger than any is the largest there is. */
+static inline int dim_limit(int64_t size) { return size > INT_MAX ? INT_MAX : (int)size; }
+static inline int dim_times(int a, int b) { return a == LAM_ANY || b == LAM_ANY ? LAM_ANY : dim_limit((int64_t)a * b); }
 
 /* a * b floats of working memory, or so many that prepare refuses them where the product would wrap round. */
 static inline size_t scratch_times(size_t a, size_t b) {

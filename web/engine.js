@@ -1,6 +1,7 @@
 /**
  * Loads a build of src/ and makes it callable. This is the whole loader: Emscripten's own JavaScript is not used.
  */
+import { integer, show } from '../js/arguments.js';
 import { LamellaError } from '../js/errors.js';
 import expectedId from '../dist/wasm/id.js';
 import { features } from './features.js';
@@ -28,9 +29,7 @@ const MAXIMUM_PAGES = [65536, 32768, 16384, 8192];
 export async function createEngine({ wasm, build, threads } = {}) {
   const host = features();
   if (!host.simd) throw new LamellaError('no-simd', 'this browser has no WebAssembly SIMD, which the engine needs (Chrome 91, Firefox 89, Safari 16.4, Node 16.4 or newer)');
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) {
-    throw new LamellaError('argument', `threads: expected an integer of at least 1, got ${threads}`);
-  }
+  if (threads !== undefined) integer('threads', threads, 1);
   const wanted = threads ?? Math.min(MOST_DEFAULT_THREADS, host.cores);
   const module = await compileWasm(build ? checkedBuild(build, host) : bestBuild(host, wanted), wasm);
   const shared = WebAssembly.Module.imports(module).some(({ kind }) => kind === 'memory');
@@ -55,7 +54,7 @@ function bestBuild(host, threads) {
  * @param {ReturnType<typeof features>} host
  */
 function checkedBuild(build, host) {
-  if (!BUILDS.includes(build)) throw new LamellaError('argument', `build: expected one of ${BUILDS.join(', ')}, got ${build}`);
+  if (!BUILDS.includes(build)) throw new LamellaError('argument', `build: expected one of ${BUILDS.join(', ')}, got ${show(build)}`);
   if (build.startsWith('relaxed') && !host.relaxed) throw new LamellaError('unsupported', `build ${build}: this host has no relaxed SIMD`);
   if (build.endsWith('threads') && !host.threads) throw new LamellaError('unsupported', `build ${build}: threads need a cross-origin isolated page`);
   return build;

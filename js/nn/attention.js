@@ -1,5 +1,5 @@
 /** Attention: PyTorch's multi-head attention and CLIP's attention pool. */
-import { badArgument, boolean, divides, integer, options, showShape } from '../arguments.js';
+import { badArgument, boolean, divides, integer, options, probability, showShape } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import * as F from '../functional.js';
 import { additiveMask } from '../functional/attention.js';
@@ -29,6 +29,7 @@ export class MultiheadAttention extends Module {
   constructor(embedDim, numHeads, dropout, ...rest) {
     super();
     const o = options('MultiheadAttention', [dropout, ...rest], { dropout: 0, bias: true, addBiasKv: false, addZeroAttn: false, kdim: /** @type {number | null} */ (null), vdim: /** @type {number | null} */ (null), batchFirst: false });
+    probability('MultiheadAttention: dropout', o.dropout);
     this.embedDim = integer('MultiheadAttention: embedDim', embedDim, 1);
     this.numHeads = integer('MultiheadAttention: numHeads', numHeads, 1);
     divides('MultiheadAttention', 'embedDim', embedDim, 'numHeads', numHeads);

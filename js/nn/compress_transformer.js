@@ -1,5 +1,5 @@
 /** A transformer as a compression of native sparse attention. */
-import { badArgument, divides, finite, integer } from '../arguments.js';
+import { divides, integer, probability } from '../arguments.js';
 import * as F from '../functional.js';
 import { shapeError, shaped } from '../functional/record.js';
 import { Module } from '../module.js';
@@ -92,8 +92,7 @@ export class CompressTransformer extends Module {
     this.dim = integer('CompressTransformer: dim', dim, 1);
     divides('CompressTransformer', 'dim', dim, 'numHeads', integer('CompressTransformer: numHeads', numHeads, 1));
     const hidden = integer('CompressTransformer: ffHiddenDim', ffHiddenDim ?? 4 * dim, 1);
-    const probability = finite('CompressTransformer: dropout', dropout);
-    if (probability < 0 || probability > 1) throw badArgument('CompressTransformer: dropout', 'a probability', dropout);
+    probability('CompressTransformer: dropout', dropout);
     this.layers = new ModuleList(Array.from({ length: numLayers }, () => new Layer(dim, numHeads, hidden)));
   }
 

@@ -5,11 +5,10 @@ import { Module, order } from '../module.js';
 /**
  * The name and module of each entry: modules in a row, or named ones as an object, a Map or [name, module] pairs (PyTorch's
  * OrderedDict).
- * @param {string} what
  * @param {unknown[]} given
- * @returns {[string, Module][]}
+ * @returns {[string, unknown][]}
  */
-function entriesOf(what, given) {
+function entriesOf(given) {
   const [first] = given;
   /** @type {[string, unknown][]} */
   let entries = given.map((module, i) => [String(i), module]);
@@ -18,8 +17,7 @@ function entriesOf(what, given) {
     else if (Array.isArray(first)) entries = first.map((entry, i) => (Array.isArray(entry) ? [String(entry[0]), entry[1]] : [String(i), entry]));
     else if (typeof first === 'object' && first !== null) entries = inOrder(Object.entries(first));
   }
-  for (const [name, module] of entries) if (!(module instanceof Module)) throw badArgument(`${what}: ${name}`, 'a module', module);
-  return /** @type {[string, Module][]} */ (entries);
+  return entries;
 }
 
 /**
@@ -32,6 +30,8 @@ function inOrder(entries) {
   return entries.sort(([a], [b]) => Number(a) - Number(b));
 }
 
+const put = Symbol('put');
+
 /** Modules under names of their own, as attributes. */
 class Container extends Module {
   /** The modules' names in order. */
@@ -40,9 +40,22 @@ class Container extends Module {
   /** @param {string} what @param {unknown[]} given */
   constructor(what, given) {
     super();
-    const entries = entriesOf(what, given);
-    this[order] = entries.map(([name]) => name);
-    for (const [name, module] of entries) /** @type {any} */ (this)[name] = module;
+    for (const [name, module] of entriesOf(given)) this[put](`${what}: ${name}`, name, module);
+  }
+
+  /**
+   * A further module.
+   * @param {string} what As errors begin.
+   * @param {string} name
+   * @param {unknown} module
+   */
+  [put](what, name, module) {
+    if (!(module instanceof Module)) throw badArgument(what, 'a module', module);
+    if (!name || name.includes('.')) throw badArgument(what, 'a name without dots that is not empty', name);
+    if (this[order].includes(name)) throw badArgument(what, 'a different name for each module', name);
+    if (name in this) throw badArgument(what, 'a name that is no attribute of the container', name);
+    this[order].push(name);
+    /** @type {any} */ (this)[name] = module;
   }
 
   /** How many modules. */
@@ -94,10 +107,7 @@ export class ModuleList extends Container {
    * @returns {this}
    */
   append(module) {
-    if (!(module instanceof Module)) throw badArgument('ModuleList: append', 'a module', module);
-    const name = String(this[order].length);
-    this[order].push(name);
-    /** @type {any} */ (this)[name] = module;
+    this[put]('ModuleList: append', String(this[order].length), module);
     return this;
   }
 }

@@ -2,7 +2,7 @@
  * Single layers. Arguments are PyTorch's, in its order; what follows the required ones may be given as one object in camelCase.
  * A wrong argument throws a LamellaError with the code 'argument'.
  */
-import { badArgument, boolean, divides, finite, integer, options, pair, show, sizes } from '../arguments.js';
+import { badArgument, boolean, divides, integer, options, pair, probability, show, sizes } from '../arguments.js';
 import * as F from '../functional.js';
 import { Module, Parameter } from '../module.js';
 
@@ -182,7 +182,7 @@ export class ReLU extends Module {
   /** @param {{ inplace?: boolean } | boolean} [inplace] Accepted; the engine decides about memory by itself. */
   constructor(inplace) {
     super();
-    options('ReLU', [inplace], { inplace: false });
+    boolean('ReLU: inplace', options('ReLU', [inplace], { inplace: false }).inplace);
   }
 
   /** @param {Operand} x */
@@ -230,6 +230,10 @@ export class AvgPool2d extends Module {
     this.kernelSize = pair('AvgPool2d: kernelSize', kernelSize, 1);
     this.options = options('AvgPool2d', [stride, ...rest], { stride: /** @type {any} */ (null), padding: /** @type {any} */ (0), ceilMode: false, countIncludePad: true, divisorOverride: /** @type {number | null} */ (null) });
     this.options.stride = pair('AvgPool2d: stride', this.options.stride ?? this.kernelSize, 1);
+    pair('AvgPool2d: padding', this.options.padding);
+    boolean('AvgPool2d: ceilMode', this.options.ceilMode);
+    boolean('AvgPool2d: countIncludePad', this.options.countIncludePad);
+    if (this.options.divisorOverride !== null) integer('AvgPool2d: divisorOverride', this.options.divisorOverride, 1);
   }
 
   /** @param {Operand} x */
@@ -256,6 +260,9 @@ export class MaxPool2d extends Module {
     const { returnIndices, ...o } = options('MaxPool2d', [stride, ...rest], { stride: /** @type {any} */ (null), padding: /** @type {any} */ (0), dilation: /** @type {any} */ (1), returnIndices: false, ceilMode: false });
     if (returnIndices !== false) throw badArgument('MaxPool2d: returnIndices', 'false', returnIndices);
     this.options = { ...o, stride: pair('MaxPool2d: stride', o.stride ?? this.kernelSize, 1) };
+    pair('MaxPool2d: padding', o.padding);
+    pair('MaxPool2d: dilation', o.dilation, 1);
+    boolean('MaxPool2d: ceilMode', o.ceilMode);
   }
 
   /** @param {Operand} x */
@@ -327,8 +334,9 @@ export class Dropout extends Module {
   /** @param {number | { p?: number, inplace?: boolean }} [p] @param {boolean} [inplace] */
   constructor(p, inplace) {
     super();
-    this.p = finite('Dropout: p', options('Dropout', [p, inplace], { p: 0.5, inplace: false }).p);
-    if (this.p < 0 || this.p > 1) throw badArgument('Dropout: p', 'a probability from 0 to 1', this.p);
+    const o = options('Dropout', [p, inplace], { p: 0.5, inplace: false });
+    this.p = probability('Dropout: p', o.p);
+    boolean('Dropout: inplace', o.inplace);
   }
 
   /** @param {Operand} x */

@@ -1,6 +1,6 @@
 /** Everything that bytes can be read from, behind one interface. */
 import { abortable } from '../abortable.js';
-import { badArgument } from '../arguments.js';
+import { abortSignal, badArgument } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import { isNode, nodeModule } from '../platform.js';
 import { PIECE, reason } from './bytes.js';
@@ -26,7 +26,7 @@ import { openHttp, openResponse, StreamSource } from './http.js';
  * @throws {LamellaError} 'http', 'html', 'file', 'argument'; or the signal's reason.
  */
 export async function openSource(like, { signal = null, request = {} } = {}, what = 'weights') {
-  signal?.throwIfAborted();
+  abortSignal(`${what}: signal`, signal)?.throwIfAborted();
   const given = /** @type {any} */ (like);
   if (typeof given === 'string' || given instanceof URL) return openAddress(given, { signal, request });
   if (ArrayBuffer.isView(given)) return new BytesSource(new Uint8Array(given.buffer, given.byteOffset, given.byteLength));

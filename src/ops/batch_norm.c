@@ -79,8 +79,8 @@ const lam_op op_batch_norm = {
 lam_value lam_batch_norm(lam_graph *g, lam_value x, lam_value mean, lam_value var, lam_value weight, lam_value bias, float eps) {
     const lam_value in[] = { graph_in_layout(g, x, LAYOUT_CHANNELS_LAST), mean, var, weight, bias };
     for (int i = MEAN; i <= BIAS; i++)
-        if (!graph_is_weight(g, in[i]))
-            return graph_fail(g, LAM_EVALUE, "batch_norm: its statistics must be weights, not computed values");
+        if (!graph_is_weight(g, in[i]) || (i <= VAR && in[i] == LAM_NONE))
+            return graph_fail(g, LAM_EVALUE, "batch_norm: its mean and variance, and what it multiplies and adds, must be weights, not computed values");
     if (graph_shape(g, x)->rank > 4) return graph_fail(g, LAM_EVALUE, "batch_norm: rank %d, expected 2 to 4", graph_shape(g, x)->rank);
     return graph_add(g, &op_batch_norm, 5, in, &(batch_norm_params){ eps }, sizeof(batch_norm_params), graph_layout(g, in[X]));
 }

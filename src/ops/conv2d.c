@@ -25,17 +25,20 @@ static int is_nothing(int size, int before, int after) { return size == 0 && !be
 
 static int out_size(int in, int kernel, int before, int after, int dilation, int stride) {
     if (is_nothing(in, before, after)) return 0;
-    return in == LAM_ANY ? LAM_ANY : (in + before + after - dilation * (kernel - 1) - 1) / stride + 1;
+    int64_t room = (int64_t)in + before + after - (int64_t)dilation * (kernel - 1) - 1;
+    return in == LAM_ANY ? LAM_ANY : (int)(room / stride + 1);
 }
 
 static lam_status check_image(const conv_params *p, const lam_shape *x, const lam_shape *w, char *why) {
     if (x->rank != 4) return text_format(why, LAM_TEXT, "expected an image [n, c, h, w], got %v", x), LAM_EVALUE;
     for (int i = 0; i < 2; i++) {
-        int size = x->dims[2 + i], reach = p->dilation[i] * (w->dims[2 + i] - 1) + 1;
-        int padded = size + p->padding[i] + p->padding[2 + i];
-        if (size != LAM_ANY && padded < reach && !is_nothing(size, p->padding[i], p->padding[2 + i]))
-            return text_format(why, LAM_TEXT, "the kernel reaches over %d but the padded input %v has only %d", reach, x, padded),
-                   LAM_EVALUE;
+        int size = x->dims[2 + i];
+        if (size == LAM_ANY || is_nothing(size, p->padding[i], p->padding[2 + i])) continue;
+        int64_t reach = (int64_t)p->dilation[i] * (w->dims[2 + i] - 1) + 1, padded = (int64_t)size + p->padding[i] + p->padding[2 + i];
+        if (padded > INT_MAX) return text_format(why, LAM_TEXT, "the padded input %v is larger than %d", x, INT_MAX), LAM_EVALUE;
+        if (padded < reach)
+            return text_format(why, LAM_TEXT, "the kernel reaches over %d but the padded input %v has only %d", dim_limit(reach), x,
+                               (int)padded), LAM_EVALUE;
     }
     return LAM_OK;
 }
@@ -49,9 +52,9 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
         return text_format(why, LAM_TEXT, "%d groups do not divide %d output channels", p->groups, w->dims[0]), LAM_EVALUE;
     lam_status status = check_image(p, x, w, why);
     if (status != LAM_OK) return status;
-    if (!dim_agrees(x->dims[1], w->dims[1] * p->groups))
-        return text_format(why, LAM_TEXT, "weight %v with %d groups needs %d input channels, got %v", w, p->groups,
-                           w->dims[1] * p->groups, x), LAM_EVALUE;
+    int channels = dim_times(w->dims[1], p->groups);
+    if (!dim_agrees(x->dims[1], channels))
+        return text_format(why, LAM_TEXT, "weight %v with %d groups needs %d input channels, got %v", w, p->groups, channels, x), LAM_EVALUE;
     if (b->rank >= 0 && (b->rank != 1 || b->dims[0] != w->dims[0]))
         return text_format(why, LAM_TEXT, "weight %v needs a bias of %d, got %v", w, w->dims[0], b), LAM_EVALUE;
     *out = (lam_shape){ .rank = 4, .dims = { x->dims[0], w->dims[0] } };

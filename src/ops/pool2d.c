@@ -10,15 +10,16 @@ typedef struct pool_params {
     int size[2];              /* of an adaptive output, LAM_KEEP for the input's */
 } pool_params;
 
-/* As PyTorch: with ceil_mode a last window must start inside the image or its left padding. */
+/* As PyTorch: with ceil_mode a last window must start inside the image or its left padding. 0 where no window fits. */
 static int out_size(const pool_params *p, int axis, int in) {
     if (p->adaptive) return p->size[axis] == LAM_KEEP ? in : p->size[axis];
     if (in == LAM_ANY) return LAM_ANY;
-    int stride = p->stride[axis], room = in + 2 * p->padding[axis] - p->dilation[axis] * (p->kernel[axis] - 1) - 1;
-    if (room < 0) return 0;
-    int out = (room + (p->ceil_mode ? stride - 1 : 0)) / stride + 1;
-    if (p->ceil_mode && (out - 1) * stride >= in + p->padding[axis]) out--;
-    return out;
+    int64_t stride = p->stride[axis], padded = (int64_t)in + 2 * (int64_t)p->padding[axis];
+    int64_t room = padded - (int64_t)p->dilation[axis] * (p->kernel[axis] - 1) - 1;
+    if (room < 0 || padded > INT_MAX) return 0;
+    int64_t out = (room + (p->ceil_mode ? stride - 1 : 0)) / stride + 1;
+    if (p->ceil_mode && (out - 1) * stride >= (int64_t)in + p->padding[axis]) out--;
+    return (int)out;
 }
 
 static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *out, char *why) {

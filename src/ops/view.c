@@ -12,29 +12,38 @@ typedef struct view_params {
     int dims[LAM_MAX_RANK];
 } view_params;
 
+/* A product of sizes, LAM_ANY with an unknown one; what passes 64 bits stays at their end. */
+static int64_t times(int64_t a, int b) {
+    int64_t product;
+    if (a == LAM_ANY || b == LAM_ANY) return LAM_ANY;
+    return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
+
 /* Replaces the one -1 in sizes by what makes their product `total`; 0 when that cannot be. */
-static int infer_size(int *sizes, int count, int total) {
-    int product = 1, unknown = -1;
+static int infer_size(int *sizes, int count, int64_t total) {
+    int64_t product = 1;
+    int unknown = -1;
     for (int i = 0; i < count; i++) {
-        if (sizes[i] >= 0) product = product * sizes[i];
+        if (sizes[i] >= 0) product = times(product, sizes[i]);
         else if (unknown < 0) unknown = i;
         else return 0;
     }
     if (unknown < 0) return total == LAM_ANY || product == total;
     if (total == LAM_ANY) return 1;   /* stays LAM_ANY, which is -1 too */
-    if (!product || total % product) return 0;
-    sizes[unknown] = total / product;
+    if (!product || total % product || total / product > INT_MAX) return 0;
+    sizes[unknown] = (int)(total / product);
     return 1;
 }
 
-static int total_of(const lam_shape *s, int first, int last) {
-    int total = 1;
-    for (int i = first; i <= last; i++) total = dim_times(total, s->dims[i]);
+static int64_t total_of(const lam_shape *s, int first, int last) {
+    int64_t total = 1;
+    for (int i = first; i <= last; i++) total = times(total, s->dims[i]);
     return total;
 }
 
 static lam_status reshape(const view_params *p, const lam_shape *x, lam_shape *out, char *why) {
-    int total = total_of(x, 0, x->rank - 1), kept_unknown = 0;
+    int64_t total = total_of(x, 0, x->rank - 1);
+    int kept_unknown = 0;
     lam_shape wanted = { .rank = p->rank };
     *out = wanted;
     for (int i = 0; i < p->rank; i++) {
@@ -45,15 +54,15 @@ static lam_status reshape(const view_params *p, const lam_shape *x, lam_shape *o
     }
     /* A kept unknown size divides the unknown total: the sizes beside it can be settled without either. */
     if (kept_unknown) {
-        int known = 1, inferred = -1;
+        int64_t known = 1, rest = 1;
+        int inferred = -1;
         for (int i = 0; i < p->rank; i++) {
             if (p->dims[i] == -1) inferred = i;
-            else if (p->dims[i] >= 0) known *= p->dims[i];
+            else if (p->dims[i] >= 0) known = times(known, p->dims[i]);
         }
-        int rest = 1;
         for (int i = 0; i < x->rank; i++)
-            if (i >= p->rank || p->dims[i] != LAM_KEEP) rest = dim_times(rest, x->dims[i]);
-        if (inferred >= 0 && rest != LAM_ANY && known && rest % known == 0) out->dims[inferred] = rest / known;
+            if (i >= p->rank || p->dims[i] != LAM_KEEP) rest = times(rest, x->dims[i]);
+        if (inferred >= 0 && rest != LAM_ANY && known && rest % known == 0 && rest / known <= INT_MAX) out->dims[inferred] = (int)(rest / known);
         else if (rest != LAM_ANY && (inferred >= 0 || rest != known)) goto refuse;
         return LAM_OK;
     }
@@ -66,9 +75,11 @@ static lam_status flatten(const view_params *p, const lam_shape *x, lam_shape *o
     int first = shape_axis(x, p->first), last = shape_axis(x, p->last);
     if (first < 0 || last < first)
         return text_format(why, LAM_TEXT, "axes %d to %d of %v", p->first, p->last, x), LAM_EVALUE;
+    int64_t total = total_of(x, first, last);
+    if (total > INT_MAX) return text_format(why, LAM_TEXT, "axes %d to %d of %v are too large for one", p->first, p->last, x), LAM_EVALUE;
     out->rank = 0;
     for (int i = 0; i < first; i++) out->dims[out->rank++] = x->dims[i];
-    out->dims[out->rank++] = total_of(x, first, last);
+    out->dims[out->rank++] = (int)total;
     for (int i = last + 1; i < x->rank; i++) out->dims[out->rank++] = x->dims[i];
     return LAM_OK;
 }

@@ -1,4 +1,5 @@
 /* Graph, fusion, loading, sessions and memory, on net.c's network and on small graphs of their own. */
+#include <limits.h>
 #include "check.h"
 #include "dtype.h"
 #include "memory.h"
@@ -238,6 +239,26 @@ static lam_value bad_groups_of_channels(lam_graph *g, lam_value x) { return lam_
 static lam_value bad_group_weight(lam_graph *g, lam_value x) { return lam_group_norm(g, x, LAM_NONE, lam_weight(g, "m", 1, (int[]){ 6 }), 2, 1e-5f); }
 static lam_value bad_group_rank(lam_graph *g, lam_value x) { return lam_group_norm(g, lam_flatten(g, x, 0, 3), LAM_NONE, LAM_NONE, 1, 1e-5f); }
 static lam_value bad_beta(lam_graph *g, lam_value x) { return lam_softplus(g, x, 0, 20); }
+static lam_value no_mean(lam_graph *g, lam_value x) { return lam_batch_norm(g, x, LAM_NONE, lam_weight(g, "v", 1, (int[]){ 4 }), LAM_NONE, LAM_NONE, 1e-5f); }
+static lam_value no_variance(lam_graph *g, lam_value x) { return lam_batch_norm(g, x, lam_weight(g, "m", 1, (int[]){ 4 }), LAM_NONE, LAM_NONE, LAM_NONE, 1e-5f); }
+
+/* Sums and products that do not fit into an int. */
+enum { HUGE_SIZE = INT_MAX };
+static lam_value huge_dilation(lam_graph *g, lam_value x) { return lam_conv2d(g, x, w4(g, 8, 4, 3), LAM_NONE, one, none, (int[]){ 1, HUGE_SIZE }, 1); }
+static lam_value huge_padding(lam_graph *g, lam_value x) {
+    return lam_conv2d(g, x, w4(g, 8, 4, 3), LAM_NONE, one, (int[]){ HUGE_SIZE, 0, 9, 0 }, (int[]){ HUGE_SIZE / 2, 1 }, 1);
+}
+static lam_value huge_groups(lam_graph *g, lam_value x) { return lam_conv2d(g, x, lam_weight(g, "w", 4, (int[]){ 1 << 16, 1 << 16, 1, 1 }), LAM_NONE, one, none, one, 1 << 16); }
+static lam_value huge_pool_dilation(lam_graph *g, lam_value x) { return lam_max_pool2d(g, x, (int[]){ 3, 3 }, one, none, (int[]){ HUGE_SIZE, 1 }, 1); }
+static lam_value huge_pool(lam_graph *g, lam_value x) {
+    return lam_avg_pool2d(g, x, (int[]){ HUGE_SIZE, HUGE_SIZE }, one, (int[]){ HUGE_SIZE / 2, HUGE_SIZE / 2 }, 0, 1, 0);
+}
+static lam_value huge_reshape(lam_graph *g, lam_value x) { (void)x; return lam_reshape(g, lam_input(g, LAM_F32, 2, (int[]){ 1 << 16, 3 }), 2, (int[]){ 1 << 16, (1 << 16) + 3 }); }
+static lam_value huge_flatten(lam_graph *g, lam_value x) { (void)x; return lam_flatten(g, lam_input(g, LAM_F32, 2, (int[]){ 1 << 16, 1 << 16 }), 0, 1); }
+static lam_value huge_kept(lam_graph *g, lam_value x) {
+    (void)x;
+    return lam_reshape(g, lam_input(g, LAM_F32, 3, (int[]){ LAM_ANY, 1 << 16, 1 << 16 }), 3, (int[]){ LAM_KEEP, 1 << 16, (1 << 16) + 1 });
+}
 static lam_value bad_activation(lam_graph *g, lam_value x) { return lam_activate(g, x, (lam_activation)99); }
 static lam_value bad_broadcast(lam_graph *g, lam_value x) { return lam_arithmetic(g, x, lam_weight(g, "m", 1, (int[]){ 6 }), LAM_ADD); }
 static lam_value bad_axis(lam_graph *g, lam_value x) { return lam_softmax(g, x, 4); }
@@ -307,6 +328,9 @@ static void test_define_errors(void) {
         { bad_rms_norm, "normalises over [6]" },
         { bad_groups_of_channels, "3 groups do not divide the channels of [?, 4, 6, 5]" }, { bad_group_weight, "weights [6] for the channels of [?, 4" },
         { bad_group_rank, "expected [n, c, ...]" }, { bad_beta, "beta 0" },
+        { no_mean, "its mean and variance" }, { no_variance, "its mean and variance" }, { huge_dilation, "reaches over 2147483647" },
+        { huge_padding, "is larger than 2147483647" }, { huge_groups, "needs 2147483647 input channels" }, { huge_pool_dilation, "does not fit" },
+        { huge_pool, "does not fit" }, { huge_reshape, "cannot become" }, { huge_flatten, "too large for one" }, { huge_kept, "cannot become" },
         { bad_activation, "no kind 99" }, { bad_broadcast, "do not broadcast" }, { bad_axis, "axis 4" }, { bad_pool, "does not fit" },
         { bad_pool_padding, "at most half the kernel" }, { bad_adaptive, "output size 0" }, { bad_reshape, "cannot become" },
         { bad_flatten, "axes 3 to 1" }, { bad_unflatten, "axis 1 of [?, 4, 6, 5] into [3, ?]" }, { bad_permute, "no permutation" },

@@ -289,6 +289,7 @@ describe('abort', () => {
   it('before the start', async () => {
     const reason = new Error('never mind');
     await failsCleanly(() => compile(module, { weights, inputs, signal: AbortSignal.abort(reason) }), reason);
+    await failsCleanly(() => compile(module, { weights, inputs, signal: /** @type {any} */ (5) }), { code: 'argument', message: 'compile: signal: expected an AbortSignal, got 5' });
   });
 
   it('while loading frees everything, and the runtime goes on', async () => {
@@ -374,5 +375,8 @@ describe('init', () => {
     await init();
     await assert.rejects(init({ build: 'sse' }), { code: 'argument', message: /build: expected one of simd/ });
     await assert.rejects(init({ threads: 0 }), { code: 'argument' });
+    await assert.rejects(init({ threads: /** @type {any} */ ('2') }), { code: 'argument', message: 'threads: expected an integer of at least 1, got "2"' });
+    await assert.rejects(init(/** @type {any} */ ({ thread: 2 })), { code: 'argument', message: 'init: there is no option "thread"; known: wasm, build, threads' });
+    await assert.rejects(init(/** @type {any} */ (2)), { code: 'argument', message: 'init: options: expected an object, { threads: 2 }, got 2' });
   });
 });

@@ -130,6 +130,7 @@ describe('toTensor', () => {
     await rejected(image.toTensor({ data: new Float32Array(4), width: 2, height: 2 }), 'image', /expected bytes.*got Float32Array\(4\)/);
     for (const nothing of [null, undefined, 5, {}, () => {}]) await rejected(image.toTensor(nothing), 'image', /expected a URL, a path, encoded bytes, or \{ data, width, height \}, got/);
     await assert.rejects(image.toTensor(wide, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+    await assert.rejects(image.toTensor(wide, { signal: /** @type {any} */ ('stop') }), { code: 'argument', message: 'image.toTensor: signal: expected an AbortSignal, got "stop"' });
   });
 });
 

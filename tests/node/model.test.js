@@ -179,6 +179,8 @@ describe('abort', () => {
   it('before the start', async () => {
     const model = await double([null, null]);
     await assert.rejects(model.forward(input, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+    await assert.rejects(model.forward(input, { signal: 5 }), { code: 'argument', message: 'forward: signal: expected an AbortSignal, got 5' });
+    await assert.rejects(model.forward(input, { signl: AbortSignal.abort() }), { code: 'argument', message: 'forward: there is no option "signl"; known: signal' });
     model.dispose();
   });
 

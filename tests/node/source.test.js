@@ -261,6 +261,7 @@ describe('a server', () => {
       const reason = new Error('no patience');
       setTimeout(() => abort.abort(reason), 30);
       await assert.rejects(safetensors.open(`${base}/silent`, { signal: abort.signal }), reason);
+      await assert.rejects(safetensors.open(`${base}/silent`, { signal: /** @type {any} */ (5) }), { code: 'argument', message: /signal: expected an AbortSignal, got 5/ });
     });
 
     it('while the header, the body or the next request comes', async () => {
