@@ -89,6 +89,7 @@ const steps = {
   types: () => run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'js/tsconfig.json']),
   native: () => [
     native('native', 'address,undefined', ['-DLAMELLA_COVERAGE=ON']),
+    nodeTests('tests/native'),
     native('tsan', 'thread', [], ['-R', '^(pool|engine)$']),
   ].every(Boolean),
   node: () => {

@@ -1,17 +1,12 @@
 /** Every fixture of tests/reference through every build that this Node runs, or the one that LAMELLA_BUILD names. */
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { files, folder } from './fixture-files.js';
 import { buildsHere, error, runFile } from './fixtures.js';
 import { Parity } from './parity.js';
 
-const folder = fileURLToPath(new URL('../reference/fixtures', import.meta.url));
 const builds = process.env.LAMELLA_BUILD ? [process.env.LAMELLA_BUILD] : buildsHere();
-// Not lists of cases: their own tests read them.
-const plain = ['emoji.safetensors', 'experts.safetensors', 'open_clip_tiny.safetensors', 'rn50_generated.safetensors'];
-const files = readdirSync(folder).filter((file) => file.endsWith('.safetensors') && !plain.includes(file)).sort();
 
 test('the comparison sees NaN, another shape and a wrong number', () => {
   const y = { data: [1, 2], shape: [2] };
