@@ -57,17 +57,22 @@ lam_status session_fail(lam_session *s, lam_status status, const char *format, .
 
 const char *lam_session_error(const lam_session *s) { return s->error; }
 
-lam_status lam_session_select(lam_session *s, int first, int count) {
-    const lam_graph *g = s->g;
-    if (first < 0 || count < 1 || count > g->output_count - first)
-        return session_fail(s, LAM_EVALUE, "outputs %d to %d of %d", first, first + count, g->output_count);
+/* Forgets the plan and what caches hold. */
+static void forget(lam_session *s) {
     for (int i = 0; i < s->layer_count; i++) {
         memory_free(s->states[i]);
         s->states[i] = NULL;
     }
+    s->ready = s->planned = s->position = s->filled = 0;
+}
+
+lam_status lam_session_select(lam_session *s, int first, int count) {
+    const lam_graph *g = s->g;
+    if (first < 0 || count < 1 || count > g->output_count - first)
+        return session_fail(s, LAM_EVALUE, "outputs %d to %d of %d", first, first + count, g->output_count);
+    forget(s);
     s->first_output = first;
     s->output_count = count;
-    s->ready = s->planned = s->position = s->filled = 0;
     memset(s->needed, 0, (size_t)g->value_count);
     for (int i = 0; i < count; i++) s->needed[g->outputs[first + i]] = 1;
     s->layer_count = 0;
@@ -75,9 +80,11 @@ lam_status lam_session_select(lam_session *s, int first, int count) {
         const lam_node *n = &g->nodes[g->layers[i]];
         if (!s->needed[n->out]) continue;
         s->layers[s->layer_count++] = g->layers[i];
-        if (n->add >= 0) s->needed[n->add] = 1;
-        for (int j = 0; j < n->in_count; j++)
-            if (n->in[j] >= 0) s->needed[n->in[j]] = 1;
+        const lam_value extra[] = { n->add, n->norm.mean, n->norm.var, n->norm.weight, n->norm.bias };
+        for (int j = 0; j < n->in_count + 5; j++) {
+            lam_value x = j < n->in_count ? n->in[j] : extra[j - n->in_count];
+            if (x >= 0) s->needed[x] = 1;
+        }
     }
     for (int i = 0, j = s->layer_count - 1; i < j; i++, j--) {
         int layer = s->layers[i];
@@ -89,11 +96,17 @@ lam_status lam_session_select(lam_session *s, int first, int count) {
 
 lam_status lam_session_context(lam_session *s, int tokens) {
     if (tokens < 0) return session_fail(s, LAM_EVALUE, "a context of %d tokens", tokens);
-    int caches = 0;
-    for (int i = 0; i < s->layer_count; i++) caches += (session_node(s, i)->op->flags & OP_CACHE) != 0;
+    int caches = 0, counting = 0;
+    for (int i = 0; i < s->layer_count; i++) {
+        const lam_node *n = session_node(s, i);
+        if (!(n->op->flags & OP_CACHE)) continue;
+        caches++;
+        counting += cache_stride(n) == 1;
+    }
     if (!caches) return session_fail(s, LAM_EVALUE, "the graph keeps nothing between runs: no layer of it is a cache");
+    if (!counting) return session_fail(s, LAM_EVALUE, "nothing counts the tokens of a run: no cache of the graph has stride 1");
+    forget(s);
     s->context = tokens;
-    s->ready = s->planned = s->position = s->filled = 0;
     return LAM_OK;
 }
 
@@ -148,11 +161,25 @@ static int too_large(const lam_shape *shape) {
 /* The run's tokens are the rows that a cache of every token takes. */
 static lam_status count_tokens(lam_session *s, const lam_node *n, const lam_shape *in, char *why) {
     if (in->dims[0] != 1) return text_format(why, LAM_TEXT, "a session is one sequence: expected batch 1, got %v", in), LAM_EVALUE;
-    if (cache_stride(n) != 1) return LAM_OK;
-    s->tokens = in->dims[1];
-    if (s->tokens <= s->context - s->position) return LAM_OK;
-    return text_format(why, LAM_TEXT, "the context of %d tokens is full: %d of them are taken and %d more came", s->context, s->position,
-                       s->tokens), LAM_EVALUE;
+    int stride = cache_stride(n);
+    if (stride == 1) s->tokens = in->dims[1];
+    if (in->dims[1] <= s->context / stride - s->position / stride) return LAM_OK;
+    return text_format(why, LAM_TEXT, "the context of %d tokens is full: %d of them are taken and %d more%s came", s->context, s->position,
+                       in->dims[1], stride == 1 ? "" : " rows"), LAM_EVALUE;
+}
+
+/* Every cache gets the rows that the run's tokens complete. */
+static lam_status check_caches(lam_session *s) {
+    for (int i = 0; i < s->layer_count; i++) {
+        const lam_node *n = session_node(s, i);
+        if (!session_keeps(s, n)) continue;
+        int stride = cache_stride(n), rows = (s->position + s->tokens) / stride - s->position / stride;
+        const lam_shape *in = &s->tensors[n->in[0]].shape;
+        if (in->dims[1] != rows)
+            return session_fail(s, LAM_EVALUE, "%s%scache: %d tokens after %d make %d rows of stride %d, got %v", n->path, *n->path ? ": " : "",
+                                s->tokens, s->position, rows, stride, in);
+    }
+    return LAM_OK;
 }
 
 static lam_status infer_layer(lam_session *s, int layer) {
@@ -166,9 +193,9 @@ static lam_status infer_layer(lam_session *s, int layer) {
     lam_shape *out = &s->tensors[n->out].shape;
     *out = (lam_shape){ .rank = 0 };
     lam_status status = n->op->shape(n, shapes, out, why);
+    if (status == LAM_OK && session_keeps(s, n)) status = count_tokens(s, n, shapes, why);
     if (status == LAM_OK && (n->op->flags & OP_CACHE) && !s->context) *out = shapes[0];
     else if (status == LAM_OK && n->op->at) n->op->at(n, shapes, s->position, out);
-    if (status == LAM_OK && session_keeps(s, n)) status = count_tokens(s, n, shapes, why);
     if (shapes != in) memory_free(shapes);
     if (status == LAM_OK && n->add >= 0 && !shape_same(out, &s->tensors[n->add].shape)) {
         status = LAM_EVALUE;
@@ -199,7 +226,7 @@ static lam_status infer_shapes(lam_session *s) {
         lam_status status = infer_layer(s, i);
         if (status != LAM_OK) return status;
     }
-    return LAM_OK;
+    return check_caches(s);
 }
 
 /* ---- prepare ---- */
@@ -264,6 +291,7 @@ int lam_session_step(lam_session *s, double milliseconds) {
     if (!s->ready || s->stale) return 1;
     const int count = s->layer_count;
     double start = clock_milliseconds(), now = start;
+    if (s->context) s->filled = s->position;   /* what came after is overwritten from here on */
     pool_enter(s->pool);
     while (s->step < count) {
         int layer = s->step++;

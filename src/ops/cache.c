@@ -10,7 +10,7 @@ int cache_stride(const lam_node *node) { return ((const cache_params *)node->par
 /* How many rows there will be is not known when the layer is defined, even where x has a fixed length. */
 static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *out, char *why) {
     (void)node;
-    if (in[0].rank != 3) return text_format(why, LAM_TEXT, "expected [b, t, w], got %v", &in[0]), LAM_EVALUE;
+    if (in[0].rank != 3 || in[0].dims[2] == LAM_ANY) return text_format(why, LAM_TEXT, "expected [b, t, w] of a known width, got %v", &in[0]), LAM_EVALUE;
     *out = in[0];
     out->dims[1] = LAM_ANY;
     return LAM_OK;
@@ -21,7 +21,7 @@ static void at(const lam_node *node, const lam_shape *in, int position, lam_shap
 }
 
 static size_t state(const lam_node *node, const lam_shape *in, int context) {
-    return (size_t)(context / cache_stride(node)) * (size_t)in[0].dims[2];
+    return scratch_times((size_t)(context / cache_stride(node)), (size_t)in[0].dims[2]);
 }
 
 static void run(const lam_run *r) {

@@ -402,6 +402,28 @@ static void test_load_errors(void) {
     }
 }
 
+/* A batch norm that a convolution took in: its weights are no inputs of any layer, and needed all the same. */
+static void test_folded_weights_are_needed(void) {
+    static const char *const names[] = { "mean", "var", "gain", "shift" };
+    const float data[4] = { 1, 2, 3, 4 };
+    for (int missing = 0; missing < 5; missing++) {
+        lam_graph *g = lam_graph_new();
+        lam_value x = lam_input(g, LAM_F32, 2, (int[]){ 1, 1 }), v[4];
+        for (int i = 0; i < 4; i++) v[i] = lam_weight(g, names[i], 1, (int[]){ 4 });
+        lam_output(g, lam_batch_norm(g, lam_linear(g, x, w2(g, 4, 1), LAM_NONE, 0, 4), v[0], v[1], v[2], v[3], 0));
+        lam_compile(g);
+        for (int i = 0; i < 5; i++)
+            if (i != missing) CHECK(lam_load(g, i, LAM_F32, data, 0, 4) == LAM_OK, "%s", lam_graph_error(g));
+        lam_session *s = lam_session_new(g, NULL);
+        CHECK(lam_layer_count(s) == 1, "%d layers", lam_layer_count(s));
+        lam_session_resize(s, 0, 2, (int[]){ 1, 1 });
+        CHECK(lam_session_prepare(s) == LAM_ESTATE && strstr(lam_session_error(s), "is not loaded: 0 of 4 rows"), "without weight %d: %s", missing,
+              lam_session_error(s));
+        lam_session_free(s);
+        lam_graph_free(g);
+    }
+}
+
 /* Fails allocation after allocation until everything passes; each failure is reported and nothing leaks. */
 static void test_every_allocation(void) {
     size_t before = lam_memory_used();
@@ -494,6 +516,7 @@ int main(int argc, char **argv) {
     test_define_errors();
     test_session_errors();
     test_load_errors();
+    test_folded_weights_are_needed();
     test_every_allocation();
     test_plan();
     test_dtypes();

@@ -1,6 +1,7 @@
 /* Sessions: several on one graph, parts of a graph, what is kept between runs, and whole numbers. */
+#include <limits.h>
 #include "check.h"
-#include "lamella.h"
+#include "memory.h"
 #include "net.h"
 
 enum { WORDS = 11, WIDTH = 6 };
@@ -158,10 +159,203 @@ static void test_parts(void) {
     lam_graph_free(g);
 }
 
+/* x [1, t, WIDTH] kept row by row, and z [1, s, WIDTH] of which a row stands for four tokens. */
+static lam_graph *two_rates(int stride) {
+    lam_graph *g = lam_graph_new();
+    lam_value x = lam_input(g, LAM_F32, 3, (int[]){ LAM_ANY, LAM_ANY, WIDTH }), z = lam_input(g, LAM_F32, 3, (int[]){ LAM_ANY, LAM_ANY, WIDTH });
+    lam_output(g, lam_mean(g, lam_cache(g, x, 1), 1, 0));
+    lam_output(g, lam_cache(g, z, stride));
+    CHECK(lam_compile(g) == LAM_OK, "%s", lam_graph_error(g));
+    return g;
+}
+
+static lam_status sized(lam_session *s, int rows, int slow) {
+    lam_session_resize(s, 0, 3, (int[]){ 1, rows, WIDTH });
+    lam_session_resize(s, 1, 3, (int[]){ 1, slow, WIDTH });
+    return lam_session_prepare(s);
+}
+
+static lam_status step_both(lam_session *s, int rows, int slow) {
+    lam_status status = sized(s, rows, slow);
+    if (status != LAM_OK) return status;
+    for (int i = 0; i < rows * WIDTH; i++) ((float *)lam_session_input(s, 0))[i] = 1;
+    for (int i = 0; i < slow * WIDTH; i++) ((float *)lam_session_input(s, 1))[i] = (float)(lam_session_position(s) + i);
+    lam_session_run(s);
+    return LAM_OK;
+}
+
+/* A cache is never given more rows than its tokens make, nor fewer. */
+static void test_rows_of_caches(void) {
+    lam_graph *g = two_rates(4);
+    lam_session *s = lam_session_new(g, NULL);
+    CHECK(lam_session_context(s, 16) == LAM_OK, "%s", lam_session_error(s));
+    CHECK(step_both(s, 10, 2) == LAM_OK && lam_session_output_dim(s, 1, 1) == 2, "%s", lam_session_error(s));
+    static const int wrong[][2] = { { 1, 1 }, { 2, 0 }, { 2, 2 }, { 1, 9 }, { 0, 1 }, { 7, 1 }, { INT_MAX, 0 }, { 1, INT_MAX } };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK(step_both(s, wrong[i][0], wrong[i][1]) == LAM_EVALUE && strstr(lam_session_error(s), "cache"), "%d and %d rows: %s", wrong[i][0], wrong[i][1],
+              lam_session_error(s));
+    CHECK(step_both(s, 1, 0) == LAM_OK && step_both(s, 5, 2) == LAM_OK && lam_session_position(s) == 16, "%s", lam_session_error(s));
+    CHECK(lam_session_output_dim(s, 1, 1) == 4 && lam_session_output(s, 1)[2 * WIDTH + 1] == 12, "rows behind each other");
+    CHECK(lam_session_select(s, 1, 1) == LAM_OK && lam_session_context(s, 16) == LAM_EVALUE, "nothing counts the tokens");
+    lam_session_free(s);
+    lam_graph_free(g);
+
+    g = two_rates(1);   /* two that count */
+    s = lam_session_new(g, NULL);
+    lam_session_context(s, 16);
+    CHECK(sized(s, 3, 2) == LAM_EVALUE && sized(s, 2, 3) == LAM_EVALUE && sized(s, 2, 2) == LAM_OK, "%s", lam_session_error(s));
+    lam_session_free(s);
+    lam_graph_free(g);
+
+    g = lam_graph_new();
+    lam_value x = lam_input(g, LAM_F32, 3, (int[]){ 1, LAM_ANY, LAM_ANY });
+    CHECK(lam_cache(g, x, 1) == LAM_BAD && strstr(lam_graph_error(g), "width"), "rows that change their width: %s", lam_graph_error(g));
+    lam_graph_free(g);
+}
+
+/* What was kept is gone when the context changes, and a plan with it. */
+static void test_other_context(void) {
+    lam_graph *g = rememberer();
+    float one = net_value("one", 0);
+    int ids[40];
+    for (int i = 0; i < 40; i++) ids[i] = (int)check_size(0, WORDS - 1);
+    lam_session *s = lam_session_new(g, NULL);
+    static const int contexts[] = { 4, 0, 40, 0, 2, 12 };
+    for (int i = 0; i < 6; i++) {
+        int context = contexts[i], count = context ? context - 1 : 40;
+        CHECK(lam_session_context(s, context) == LAM_OK, "%s", lam_session_error(s));
+        CHECK(feed(s, count, ids) == LAM_OK, "%s", lam_session_error(s));
+        check_outputs(s, ids, 0, count, one);
+        CHECK(lam_session_state_bytes(s) == (size_t)context * WIDTH * sizeof(float), "%zu bytes for %d", lam_session_state_bytes(s), context);
+        if (context) CHECK(feed(s, 1, ids + count) == LAM_OK, "%s", lam_session_error(s));
+        if (context) check_outputs(s, ids, count, count + 1, one);
+    }
+    lam_session_free(s);
+    lam_graph_free(g);
+}
+
+/* A run that is left in the middle: some caches have its rows, others do not. */
+static void test_left_in_the_middle(void) {
+    lam_graph *g = rememberer();
+    float one = net_value("one", 0);
+    int ids[12], others[12];
+    for (int i = 0; i < 12; i++) {
+        ids[i] = i % WORDS;
+        others[i] = (i + 5) % WORDS;
+    }
+    for (int layers = 1; layers < 4; layers++) {
+        lam_session *s = lam_session_new(g, NULL);
+        lam_session_context(s, 12);
+        CHECK(feed(s, 9, ids) == LAM_OK && lam_session_seek(s, 4) == LAM_OK, "%s", lam_session_error(s));
+        lam_session_resize(s, 0, 2, (int[]){ 1, 3 });
+        CHECK(lam_session_prepare(s) == LAM_OK, "%s", lam_session_error(s));
+        memcpy(lam_session_input(s, 0), others, 3 * sizeof *others);
+        for (int i = 0; i < layers; i++) CHECK(!lam_session_step(s, 0), "all layers in one step");
+        CHECK(lam_session_position(s) == 4 && lam_session_seek(s, 9) == LAM_EVALUE, "tokens that were overwritten after %d layers", layers);
+        CHECK(feed(s, 5, ids + 4) == LAM_OK, "%s", lam_session_error(s));
+        check_outputs(s, ids, 4, 9, one);
+        lam_session_free(s);
+    }
+    lam_graph_free(g);
+}
+
+/* A decoder that has a bit of everything that keeps, chooses or counts. Outputs: logits [1, t, 7], the largest of them i32 [1, t], and
+ * the row of x where the largest id is [1, WIDTH]. */
+static lam_graph *decoder(void) {
+    lam_graph *g = lam_graph_new();
+    if (!g) return NULL;
+    lam_scope(g, "decoder");
+    lam_value ids = lam_input(g, LAM_I32, 2, (int[]){ LAM_ANY, LAM_ANY }), parts[4], experts[6];
+    lam_value x = lam_embedding(g, ids, lam_weight(g, "table", 2, (int[]){ WORDS, WIDTH }));
+    lam_value table = lam_rotary_table(g, x, 1, lam_weight(g, "freqs", 1, (int[]){ 1 }), 1, 1, 0);
+    lam_value turned = lam_rotary(g, x, table, 1, WIDTH - 2, 1), latents = lam_cache(g, turned, 1);
+    parts[0] = lam_mla(g, lam_cat(g, 2, (lam_value[]){ turned, x }, 2), latents, lam_weight(g, "kv_b", 2, (int[]){ 2 * (4 + 3), 4 }), 2, 4, 2, 3, 0.4f);
+    lam_value seen = lam_cache(g, x, 1);
+    for (int i = 1; i < 3; i++) {
+        lam_value rows = lam_mean(g, lam_windows(g, seen, i, 2 * i, 2), 3, 0);                              /* [b, heads, w, WIDTH / heads] */
+        rows = lam_reshape(g, lam_permute(g, rows, (int[]){ 0, 2, 1, 3 }), 3, (int[]){ LAM_KEEP, -1, WIDTH });
+        parts[i] = lam_mean(g, lam_cache(g, rows, 2), 1, 1);
+    }
+    lam_value route = lam_route(g, lam_linear(g, x, lam_weight(g, "gate", 2, (int[]){ 2, WIDTH }), LAM_NONE, 0, 2), LAM_NONE, 1, LAM_SCORE_SOFTMAX,
+                                LAM_GREEDY, 0, 0, 0, 0, 1);
+    for (int i = 0; i < 6; i++) {
+        char name[] = "expert0";
+        name[6] = (char)('0' + i);
+        experts[i] = lam_weight(g, name, 2, (int[]){ i % 3 == 2 ? WIDTH : 5, i % 3 == 2 ? 5 : WIDTH });
+    }
+    parts[3] = lam_experts(g, x, route, LAM_SILU, 2, experts);
+    lam_value y = lam_arithmetic(g, lam_arithmetic(g, parts[0], parts[3], LAM_ADD), parts[2], LAM_ADD);
+    y = lam_arithmetic(g, lam_normalize(g, y, 1e-6f), parts[1], LAM_ADD);
+    lam_value logits = lam_matmul(g, y, lam_weight(g, "head", 2, (int[]){ WIDTH, 7 }), 0);
+    lam_output(g, logits);
+    lam_output(g, lam_argmax(g, logits, -1));
+    lam_output(g, lam_select(g, x, lam_argmax(g, ids, 1)));
+    return g;
+}
+
+enum { PROMPT = 5, SINGLE = 3, SEEN = PROMPT + SINGLE, LOGITS = 7 };
+
+/* A prompt and single tokens in a session, the logits of each call behind each other in y [SEEN, LOGITS]; every call is made again when it
+ * fails, so what a failure leaves behind is used. The first output that was selected is always output 0. */
+static lam_status decode(lam_session *s, const int *ids, float *y) {
+    lam_status status = LAM_OK, once;
+    for (int at = 0, count = PROMPT; at < SEEN; at += count, count = 1) {
+        if ((once = feed(s, count, ids + at)) != LAM_OK) {
+            CHECK(once == LAM_ENOMEM && *lam_session_error(s), "%s", lam_session_error(s));
+            CHECK(lam_session_position(s) == at && feed(s, count, ids + at) == LAM_OK, "after a failure: %s", lam_session_error(s));
+            status = once;
+        }
+        memcpy(y + at * LOGITS, lam_session_output(s, 0), (size_t)(count * LOGITS) * sizeof *y);
+    }
+    return status;
+}
+
+/* Fails allocation after allocation until everything passes; a session that could be made computes the same in spite of it. */
+static void test_every_allocation(void) {
+    static const int ids[SEEN] = { 3, 9, 0, 4, 4, 10, 1, 2 };
+    static const int selections[][2] = { { 0, 3 }, { 0, 1 } };
+    size_t before = lam_memory_used();
+    float expected[SEEN * LOGITS], y[SEEN * LOGITS];
+    lam_graph *g = decoder();
+    CHECK(g && lam_compile(g) == LAM_OK && net_load(g, 2, 0) == LAM_OK, "%s", lam_graph_error(g));
+    lam_session *s = lam_session_new(g, NULL);
+    CHECK(lam_session_context(s, 9) == LAM_OK && decode(s, ids, expected) == LAM_OK, "%s", lam_session_error(s));
+    lam_session_free(s);
+    lam_graph_free(g);
+    int passed = 0, failures = 0, in_session = 0;
+    for (int n = 0; !passed && n < 10000; n++) {
+        lam_memory_fail_after(n);
+        g = decoder();
+        int loaded = g && lam_compile(g) == LAM_OK && net_load(g, 2, 0) == LAM_OK, whole = loaded;
+        CHECK(!g || loaded || lam_graph_status(g) == LAM_ENOMEM, "allocation %d: %s", n, lam_graph_error(g));
+        s = loaded ? lam_session_new(g, NULL) : NULL;
+        whole = whole && s;
+        for (int i = 0; s && i < 2; i++) {
+            CHECK(lam_session_select(s, selections[i][0], selections[i][1]) == LAM_OK && lam_session_context(s, 9 + 4 * i) == LAM_OK, "%s", lam_session_error(s));
+            if (decode(s, ids, y) != LAM_OK) {
+                whole = 0;
+                in_session++;
+            }
+            CHECK(!memcmp(y, expected, sizeof y), "other logits in part %d after allocation %d failed", i, n);
+        }
+        lam_memory_fail_after(-1);
+        passed = whole;
+        failures += !whole;
+        lam_session_free(s);
+        lam_graph_free(g);
+        CHECK(lam_memory_used() == before, "failing allocation %d leaks %d bytes", n, (int)(lam_memory_used() - before));
+    }
+    CHECK(passed && failures > 100 && in_session > 8, "%d failed, %d of them in a session, passed %d", failures, in_session, passed);
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
     test_memory();
     test_refusals();
     test_parts();
+    test_rows_of_caches();
+    test_other_context();
+    test_left_in_the_middle();
+    test_every_allocation();
     return check_end("session");
 }
