@@ -73,11 +73,23 @@ describe('a session', () => {
     model.dispose();
   });
 
+  it('is refused where its caches are more than an address can count', async () => {
+    const wide = new Tensor(new Float32Array(64).fill(1), [1, 1, 64]);
+    const kept = Object.assign(new nn.Identity(), { inputs: [[null, null, 64]], forward: (/** @type {any} */ x) => F.cache(x).mean(1) });
+    const model = await compile(kept, { build });
+    const session = await model.session({ context: 2 ** 26 });   // times 64 numbers: 2^32
+    await assert.rejects(session.forward(wide), { code: 'memory', message: /a cache for 67108864 tokens needs/ });
+    assert.deepEqual([session.position, model.memory.caches], [0, 0]);
+    near(await model.forward(wide), new Tensor(new Float32Array(64).fill(1), [1, 64]));
+    model.dispose();
+  });
+
   it('needs a model that remembers', async () => {
     const model = await compile(new nn.Linear(2, 3, { bias: false }), { weights: { weight: new Tensor(numbers(6), [3, 2]) }, inputs: [[null, 2]], build });
     await assert.rejects(model.session({ context: 4 }), { code: 'shape', message: /no layer of it is a cache/ });
     await assert.rejects(model.session({ context: 0 }), { code: 'argument' });
     await assert.rejects(/** @type {any} */ (model).session({}), { code: 'argument' });
+    await assert.rejects(/** @type {any} */ (model).session(), { code: 'argument' });
     near(await model.forward(numbers(2)), await model.forward(numbers(2)));
     model.dispose();
   });
