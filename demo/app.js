@@ -10,6 +10,7 @@ import { formatBuild, formatPercent, formatTime } from './format.js';
 import { Progress, showError } from './notices.js';
 import { PictureInput, pictureIn } from './picture-input.js';
 import { renderRanking } from './ranking.js';
+import { SearchPanel } from './search-panel.js';
 
 const SAMPLES = [
   'dog-face', 'robot', 'pizza', 'rocket', 'octopus', 'guitar', 'bicycle', 'ghost', 'cactus', 'castle', 'sunflower', 'umbrella',
@@ -18,6 +19,7 @@ const PROFILE_DELAY = 400; // milliseconds without a new picture, so that drawin
 
 const $ = id => document.getElementById(id);
 const progress = new Progress($('model-loading'), $('model-progress'), $('model-progress-text'));
+const search = new SearchPanel();
 const chart = new LayerChart($('layer-strip'), $('layer-table'), $('layers-summary'));
 
 /** @type {Classifier | null} */
@@ -37,6 +39,7 @@ async function loadModel() {
     $('build').hidden = false;
     $('label-count').textContent = classifier.labels.length.toLocaleString('en');
     showAccuracy(classifier.config.metrics);
+    search.use(classifier);
     work();
   } catch (error) {
     showError($('model-error'), error, { intro: 'The model could not be loaded.', retry: loadModel });

@@ -10,6 +10,7 @@ import { image, compile, models, safetensors } from '../../js/index.js';
 import { cosineSimilarity, inferResNet } from '../../demo/checkpoint.js';
 import { Classifier } from '../../demo/classify.js';
 import { formatBuild } from '../../demo/format.js';
+import { EmojiSearch } from '../../demo/search.js';
 import { BROWSERS, launch } from './browsers.mjs';
 import { expectedBuilds } from './engines.mjs';
 import { ROOT, startServer } from './server.mjs';
@@ -21,15 +22,21 @@ const sample = name => path.join(ROOT, `demo/samples/${name}.png`);
 
 /** What Node says about the samples with the same weights. @type {Record<string, string>} */
 const labels = {};
+/** What Node finds for some words, best first. @type {Record<string, string[]>} */
+const finds = {};
 /** The similarity of dog-face and pizza by the tiny checkpoint, and its sizes. */
 const tiny = { similarity: 0, dimension: 0, first: 0 };
 
 before(async () => {
-  const classifier = await Classifier.load(new URL('../../demo/model/', import.meta.url));
+  const folder = new URL('../../demo/model/', import.meta.url);
+  const classifier = await Classifier.load(folder);
   for (const name of ['dog-face', 'pizza', 'rocket', 'guitar', 'cactus']) {
     const result = await classifier.classify(await readFile(sample(name)));
     labels[name] = result.labels[0].name;
   }
+  const search = await EmojiSearch.load(folder, classifier);
+  for (const query of ['a happy cat', 'hot drink', 'kubernetes']) finds[query] = (await search.search(query)).found.map(found => found.name);
+  search.model.dispose();
   classifier.model.dispose();
 
   const weights = await safetensors.open(path.join(ROOT, 'tests', CHECKPOINT));
@@ -114,6 +121,52 @@ for (const name of BROWSERS) {
           const times = await page.evaluate(() => [...document.querySelectorAll('#layer-table tbody tr td:nth-child(3)')].map(cell => parseFloat(cell.textContent)));
           assert.equal(times[0], Math.max(...times));
           assert.match(await text(page, '#accuracy'), /\d\s% and among the first five for [\d.]+\s%/);
+        });
+
+        it('finds emoji by words, while one types', async () => {
+          const type = query => page.evaluate(text => {
+            const input = document.querySelector('#search-input');
+            input.focus();
+            input.value = text;
+            input.dispatchEvent(new Event('input', { bubbles: true }));
+          }, query);
+          const status = pattern => until(page, `the search says ${pattern}`, source => new RegExp(source, 'u').test(document.querySelector('#search-status').textContent), pattern);
+          const found = () => page.evaluate(() => [...document.querySelectorAll('#search-results .find-name')].map(name => name.textContent));
+          await type('a hap');
+          await type('a happy cat');   // before the answer to the first
+          await status(`${finds['a happy cat'][0]}\\. `);
+          assert.deepEqual(await found(), finds['a happy cat']);
+          assert.match((await found())[0], /^cat/);
+
+          await page.press('Tab');
+          await page.press('Tab');
+          assert.equal(await page.evaluate(() => document.activeElement.matches('#search-suggestions button:focus-visible')), true);
+          assert.equal(await page.evaluate(() => document.activeElement.textContent), 'hot drink');
+          await page.press('Enter');
+          await status(`${finds['hot drink'][0]}\\. `);
+          assert.deepEqual(await found(), finds['hot drink']);
+          assert.equal(finds['hot drink'][0], 'hot beverage');
+
+          await type('kubernetes');
+          await status('^Nothing comes close; the nearest is ');
+          assert.deepEqual(await found(), finds.kubernetes);
+          for (const query of ['日本語', 'Ελληνικά', 'x'.repeat(5000)]) {
+            await type('hot drink');
+            await status('^Best');
+            await type(query);
+            await status('^The model was taught English words; it knows none of these\\.$');
+            assert.deepEqual(await found(), []);
+          }
+          await type('hot drink '.repeat(500));
+          await status('^Best|^Nothing');
+          await type('  \t ');
+          await status('^$');
+          assert.deepEqual(await found(), []);
+          await type('hot drink');
+          await status('^Best');
+          await page.press('Escape');
+          await status('^$');
+          assert.equal(await page.evaluate(() => document.querySelector('#search-input').value), '');
         });
 
         it('classifies a drawing, by pointer and by keyboard', async () => {
@@ -209,6 +262,7 @@ for (const name of BROWSERS) {
           const excess = await narrow.evaluate(() => {
             const inner = document.querySelector('iframe').contentDocument;
             inner.querySelector('#checkpoint-ready').hidden = false;
+            inner.querySelector('#search-suggestions button').click();
             return ['pick', 'draw', 'camera'].map(source => {
               inner.querySelector(`input[name=source][value=${source}]`).click();
               return inner.documentElement.scrollWidth - inner.documentElement.clientWidth;
