@@ -155,6 +155,13 @@ lam_value lam_input(lam_graph *g, lam_type type, int rank, const int *dims) {
     return x;
 }
 
+/* Fewer bytes than an address can count, and rows whose elements an int can. */
+static int can_be_counted(const lam_shape *shape) {
+    double row = 1;
+    for (int i = 1; i < shape->rank; i++) row *= shape->dims[i];
+    return row <= INT_MAX && row * (shape->rank ? shape->dims[0] : 1) < (double)(SIZE_MAX / sizeof(float));
+}
+
 static lam_value find_weight(lam_graph *g, const char *name, const lam_shape *shape) {
     for (int i = 0; i < g->weight_count; i++) {
         if (strcmp(g->weights[i].name, name)) continue;
@@ -168,6 +175,7 @@ static lam_value find_weight(lam_graph *g, const char *name, const lam_shape *sh
 lam_value lam_weight(lam_graph *g, const char *name, int rank, const int *dims) {
     lam_shape shape;
     if (!read_shape(g, name, rank, dims, 0, &shape)) return LAM_BAD;
+    if (!can_be_counted(&shape)) return graph_fail(g, LAM_ENOMEM, "out of memory: weight \"%s\" of %v", name, &shape);
     lam_value known = find_weight(g, name, &shape);
     if (known != LAM_NONE) return known;
     if (!grow(&g->weights, g->weight_count, &g->weight_room, sizeof *g->weights)) return out_of_memory(g);

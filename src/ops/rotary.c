@@ -86,7 +86,7 @@ static lam_status rotary_shape(const lam_node *node, const lam_shape *in, lam_sh
     if (!dim_agrees(table->dims[0], x->dims[axis]))
         return text_format(why, LAM_TEXT, "a table of %d tokens for %d tokens of %v", table->dims[0], x->dims[axis], x), LAM_EVALUE;
     int width = x->dims[x->rank - 1], half = table->dims[2];
-    if (p->first < 0 || (width != LAM_ANY && half > (width - p->first) / 2))
+    if (p->first < 0 || (width != LAM_ANY && (p->first > width || half > (width - p->first) / 2)))
         return text_format(why, LAM_TEXT, "columns from %d on, 2 times %d, of a width of %d", p->first, half, width), LAM_EVALUE;
     *out = *x;
     return LAM_OK;

@@ -377,6 +377,16 @@ static void test_session_errors(void) {
     lam_graph_free(g);
 }
 
+static void test_weights_beyond_any_memory(void) {
+    static const int sizes[][3] = { { 1, 65536, 32768 }, { 2, 65536, 65536 }, { INT_MAX, INT_MAX, 2 }, { 65536, 65536, 1 << 30 } };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        lam_graph *g = lam_graph_new();
+        CHECK(lam_weight(g, "w", 3, sizes[i]) == LAM_BAD && lam_graph_status(g) == LAM_ENOMEM && strstr(lam_graph_error(g), "out of memory: weight \"w\""),
+              "case %d: %s", (int)i, lam_graph_error(g));
+        lam_graph_free(g);
+    }
+}
+
 static void test_load_errors(void) {
     float data[64] = { 0 };
     lam_graph *g = lam_graph_new();
@@ -515,6 +525,7 @@ int main(int argc, char **argv) {
     test_profile();
     test_define_errors();
     test_session_errors();
+    test_weights_beyond_any_memory();
     test_load_errors();
     test_folded_weights_are_needed();
     test_every_allocation();

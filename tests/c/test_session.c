@@ -348,6 +348,27 @@ static void test_every_allocation(void) {
     CHECK(passed && failures > 100 && in_session > 8, "%d failed, %d of them in a session, passed %d", failures, in_session, passed);
 }
 
+/* No token at all: nothing runs, and the session goes on. */
+static void test_no_tokens(void) {
+    lam_graph *g = decoder();
+    CHECK(g && lam_compile(g) == LAM_OK && net_load(g, 2, 0) == LAM_OK, "%s", lam_graph_error(g));
+    lam_session *s = lam_session_new(g, NULL);
+    CHECK(lam_session_select(s, 0, 1) == LAM_OK && lam_session_context(s, 9) == LAM_OK, "%s", lam_session_error(s));
+    static const int ids[] = { 3, 9, 0, 4 };
+    CHECK(feed(s, 4, ids) == LAM_OK && feed(s, 0, ids) == LAM_OK, "%s", lam_session_error(s));
+    CHECK(lam_session_position(s) == 4 && lam_session_output_dim(s, 0, 1) == 0, "position %d", lam_session_position(s));
+    for (int i = 0; i < lam_layer_count(s); i++)
+        CHECK(isfinite(lam_layer_flops(s, i)) && isfinite(lam_layer_bytes(s, i)), "%s: %g operations", lam_layer_name(s, i), lam_layer_flops(s, i));
+    CHECK(feed(s, 1, ids) == LAM_OK && lam_session_position(s) == 5, "%s", lam_session_error(s));
+    lam_session_free(s);
+    lam_graph_free(g);
+
+    g = lam_graph_new();
+    lam_value x = lam_input(g, LAM_F32, 3, (int[]){ 1, 4, 6 });
+    CHECK(lam_rotary(g, x, lam_weight(g, "empty", 3, (int[]){ 4, 2, 0 }), 1, 7, 0) == LAM_BAD, "columns behind the last");
+    lam_graph_free(g);
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
     test_memory();
@@ -357,5 +378,6 @@ int main(int argc, char **argv) {
     test_other_context();
     test_left_in_the_middle();
     test_every_allocation();
+    test_no_tokens();
     return check_end("session");
 }

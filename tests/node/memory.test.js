@@ -86,3 +86,8 @@ test('a header with one very long string', async () => {
   assert.equal(weights.metadata.text.length, 2e7);
   await weights.close();
 });
+
+test('a weight that is larger than any memory is refused where it is used, before a byte is read', async () => {
+  const table = Object.assign(new nn.Embedding(131072, 8192), { inputs: [{ shape: [null], dtype: 'i32' }] });   // 2^32 bytes
+  await assert.rejects(compile(table), { code: 'memory', message: /out of memory: weight "weight" of \[131072, 8192\]/ });
+});
