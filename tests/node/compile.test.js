@@ -360,10 +360,13 @@ describe('not enough memory', () => {
   });
 
   it('for more weights than any memory holds', async () => {
-    const module = new nn.Linear(65536, 65536, { bias: false });
     // The numbers themselves are never asked for.
-    const weights = { weight: Object.assign(Object.create(Tensor.prototype), { data: new Float32Array(0), shape: [65536, 65536], dtype: 'f32' }) };
-    await failsCleanly(() => compile(module, { weights, inputs: [[null, 65536]] }), { code: 'memory', message: /out of memory: weight "weight" of \[65536, 65536\]/ });
+    const without = (/** @type {number[]} */ shape) => Object.assign(Object.create(Tensor.prototype), { data: new Float32Array(0), shape, dtype: 'f32' });
+    const one = new nn.Linear(65536, 65536, { bias: false });
+    await failsCleanly(() => compile(one, { weights: { weight: without([65536, 65536]) }, inputs: [[null, 65536]] }), { code: 'memory', message: /out of memory: weight "weight" of \[65536, 65536\]/ });
+    const two = new nn.Sequential(new nn.Linear(32768, 16384, { bias: false }), new nn.Linear(16384, 32768, { bias: false }));
+    const weights = { '0.weight': without([16384, 32768]), '1.weight': without([32768, 16384]) };
+    await failsCleanly(() => compile(two, { weights, inputs: [[null, 32768]] }), { code: 'memory', message: /4294967296 bytes/ });
   });
 });
 
