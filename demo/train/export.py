@@ -2,8 +2,8 @@
 
     python export.py
 
-Writes demo/model (weights, configuration, tokenizer, labels) and the test fixture
-tests/reference/fixtures/emoji.safetensors. All figures and expected values come from
+Writes demo/model (weights, configuration, tokenizer, labels) and the test fixtures
+tests/reference/fixtures/emoji.safetensors and emoji_text.safetensors. All figures and expected values come from
 the rounded float16 weights.
 """
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file as write_safetensors
 from tokenizers import Tokenizer
 
-from captions import label_embeddings
+from captions import encode, label_embeddings
 from data import FOLDER, load_index, load_pictures, normalise, on_background
 from evaluate import IMAGE_SIZE, evaluate, load_model
 from model import CLIP, fold_centre
@@ -25,6 +25,11 @@ from model import CLIP, fold_centre
 MODEL = FOLDER.parent / "model"
 FIXTURE = FOLDER.parents[1] / "tests" / "reference" / "fixtures" / "emoji.safetensors"
 FIXTURE_PICTURES = 24
+TEXT_FIXTURE = FIXTURE.with_name("emoji_text.safetensors")
+FIXTURE_TEXTS = [
+    "a happy cat", "hot drink", "Space  TRAVEL!", "", "x", "crème brûlée", "日本語", "don't worry, be happy",
+    "a very long text that says far more than anybody would about one little picture " * 3,
+]
 
 
 def save_file(tensors, path, metadata=None):
@@ -93,6 +98,17 @@ def export_fixture(model, embeddings, index):
     )
 
 
+@torch.no_grad()
+def export_text_fixture(model, tokenizer, context_length):
+    """Writes texts with their token ids and what the model makes of them."""
+    tokens = encode(tokenizer, FIXTURE_TEXTS, context_length)
+    save_file(
+        {"tokens": tokens, "embedding": model.encode_text(tokens).contiguous()},
+        TEXT_FIXTURE,
+        metadata={"texts": json.dumps(FIXTURE_TEXTS)},
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--run", type=Path, default=FOLDER / "runs" / "main")
@@ -111,6 +127,7 @@ def main():
     model, _ = load_model(MODEL)
     embeddings = export_labels(model, tokenizer, classes, context_length)
     export_fixture(model, embeddings, index)
+    export_text_fixture(model, tokenizer, context_length)
     with torch.no_grad():
         exact = label_embeddings(original, tokenizer, classes, context_length)
     sets = [index["held_out"]]

@@ -11,7 +11,7 @@ import path from 'node:path';
 const DRIVER = ['/usr/bin/WebKitWebDriver'];
 const XVFB = ['/usr/bin/Xvfb'];
 const ELEMENT = 'element-6066-11e4-a52e-4f735466cecf';
-const KEYS = { Tab: '\uE004', Enter: '\uE007', Space: ' ', ArrowLeft: '\uE012', ArrowUp: '\uE013', ArrowRight: '\uE014', ArrowDown: '\uE015' };
+const KEYS = { Tab: '\uE004', Enter: '\uE007', Space: ' ', Escape: '\uE00C', ArrowLeft: '\uE012', ArrowUp: '\uE013', ArrowRight: '\uE014', ArrowDown: '\uE015' };
 const START_TIMEOUT = 20000; // milliseconds
 
 /** A port that is free now. */

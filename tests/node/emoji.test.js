@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { compile, image, models, safetensors, Tensor } from '../../js/index.js';
+import { tokenize } from '../../js/models/clip_tokens.js';
 import { buildsHere, error } from './fixtures.js';
 import { Parity } from './parity.js';
 
@@ -60,6 +61,30 @@ describe('the emoji model', () => {
   });
 
   for (const build of buildsHere()) {
+    it(`is a whole CLIP in ${build}: texts become PyTorch's token ids and embeddings`, async () => {
+      const fixture = await safetensors.open(at('tests/reference/fixtures/emoji_text.safetensors'));
+      const texts = JSON.parse(fixture.metadata.texts);
+      const [tokens, embedding] = await Promise.all(['tokens', 'embedding'].map(async (name) => {
+        const stored = await fixture.tensor(name);
+        return new Tensor(stored.toFloat32(), stored.shape);
+      }));
+      await fixture.close();
+      const clip = await compile(new models.CLIP(config), { weights: at('demo/model/model.safetensors'), build });   // with the tokenizer.json beside it
+      const tokenizer = await clip.tokenizer();
+      const { contextLength } = clip.module.settings.text;
+      texts.forEach((text, row) => {
+        const expected = [...tokens.data.subarray(row * tokens.shape[1], (row + 1) * tokens.shape[1])];
+        const ids = [...tokenize(tokenizer, text, contextLength)];
+        assert.deepEqual([...ids, ...Array(tokens.shape[1] - ids.length).fill(0)], expected, text);
+      });
+      const y = await clip.encodeText(texts);
+      assert.ok(error(y, embedding) <= 1e-4, String(error(y, embedding)));
+      assert.ok(error(await clip.encodeImage(expected.input), expected.embedding) <= 1e-4);
+      const [[best]] = await clip.zeroShot(new Tensor(expected.input.data.slice(0, 3 * imageSize ** 2), [1, 3, imageSize, imageSize]), labels.map(({ name }) => name), { templates: '{}' });
+      assert.equal(best.label, labels[expected.top5.data[0]].name);
+      clip.dispose();
+    });
+
     describe(build, () => {
       let model;
       const parity = new Parity('emoji', build);
