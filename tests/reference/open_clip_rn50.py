@@ -1,6 +1,6 @@
 """open_clip's RN50 at full size with random weights, for a test by hand: python open_clip_rn50.py FOLDER
 
-Writes FOLDER/open_clip_model.safetensors (408 MB, as open_clip saves it) and FOLDER/expected.safetensors (two pictures and their embeddings);
+Writes FOLDER/open_clip_model.safetensors (408 MB, as open_clip saves it) and FOLDER/expected.safetensors (two pictures, three texts and their embeddings);
 then: node open_clip_rn50.mjs FOLDER
 """
 import os
@@ -25,5 +25,7 @@ save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items(
 pictures = torch.randn(2, 3, 224, 224)
 with torch.no_grad():
     output = model.encode_image(pictures)
+    texts = open_clip.tokenize(['a photo of a cat', 'a diagram', 'a very long text ' * 30])
+    text_output = model.encode_text(texts)
 print('embedding', tuple(output.shape), 'standard deviation', output.std().item())
-save_file({'input': pictures, 'output': output}, os.path.join(folder, 'expected.safetensors'))
+save_file({'input': pictures, 'output': output, 'texts': texts, 'text_output': text_output}, os.path.join(folder, 'expected.safetensors'))
