@@ -12,7 +12,7 @@ import { ROOT, startServer } from './server.mjs';
 import { until } from './until.mjs';
 
 /** A convolution, a pool, a norm, functions, attention, blocks and a whole model. */
-const FIXTURES = ['conv2d', 'max_pool2d', 'layer_norm', 'pointwise', 'multihead_attention', 'attention_pool2d', 'bottleneck', 'modified_resnet'];
+const FIXTURES = ['conv2d', 'max_pool2d', 'layer_norm', 'pointwise', 'multihead_attention', 'attention_pool2d', 'bottleneck', 'modified_resnet', 'clip'];
 const PICTURE = 'demo/samples/rocket.png';
 /** What every browser gives, and what some do. */
 const SOURCES = ['Blob', 'HTMLImageElement', 'HTMLCanvasElement', 'ImageData', 'ImageBitmap', 'OffscreenCanvas', 'VideoFrame'];
@@ -48,6 +48,20 @@ for (const name of BROWSERS) {
           assert.equal(build, builds[0]);
           assert.equal(await page.evaluate(() => crossOriginIsolated), isolation);
           assert.deepEqual((await page.evaluate(() => globalThis.fixture.buildsHere())).sort(), [...builds].sort());
+        });
+
+        it('is one file that fetches the rest: a text by CLIP, with the tokenizer beside the checkpoint', async () => {
+          const shape = await page.evaluate(async root => {
+            const { compile, models } = await import(`${root}dist/lamella.js`);
+            const config = await (await fetch(`${root}demo/model/config.json`)).json();
+            const clip = await compile(new models.CLIP(config), { weights: `${root}demo/model/model.safetensors`, methods: ['encodeText'] });
+            const ids = (await clip.tokenizer()).encode('a happy cat');
+            const texts = (await clip.encodeText('a happy cat')).toArray();
+            const same = (await clip.encodeText(ids)).toArray();
+            clip.dispose();
+            return [texts.length, texts[0].length, JSON.stringify(texts) === JSON.stringify(same)];
+          }, server.url);
+          assert.deepEqual(shape, [1, 256, true]);
         });
 
         for (const build of builds) {
