@@ -30,13 +30,8 @@ static void run(const lam_run *r) {
     memcpy(r->out.data + ((size_t)r->out.shape.dims[1] - rows) * width, r->in[0].data, rows * width * sizeof(float));
 }
 
-static double flops(const lam_run *r) {
-    (void)r;
-    return 0;
-}
-
 static const lam_op op_cache = {
-    .name = "cache", .flags = OP_CACHE, .shape = shape, .at = at, .state = state, .run = run, .flops = flops,
+    .name = "cache", .flags = OP_CACHE, .shape = shape, .at = at, .state = state, .run = run, .flops = flops_none,
 };
 
 lam_value lam_cache(lam_graph *g, lam_value x, int stride) {

@@ -35,13 +35,8 @@ static void run(const lam_run *r) {
     }
 }
 
-static double flops(const lam_run *r) {
-    (void)r;
-    return 0;
-}
-
 static const lam_op op_embedding = {
-    .name = "embedding", .integers = 1u << IDS, .shape = shape, .check = check, .run = run, .flops = flops,
+    .name = "embedding", .integers = 1u << IDS, .shape = shape, .check = check, .run = run, .flops = flops_none,
 };
 
 lam_value lam_embedding(lam_graph *g, lam_value ids, lam_value table) {

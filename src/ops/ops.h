@@ -8,6 +8,12 @@ lam_norm batch_norm_of(const lam_node *node);             /* of an op_batch_norm
 lam_activation activation_of(const lam_node *node);       /* of an op_activation node */
 int arithmetic_is(const lam_node *node, lam_binary op);   /* is it this arithmetic */
 
+/* -- for layers that only copy numbers -- */
+static inline double flops_none(const lam_run *run) {
+    (void)run;
+    return 0;
+}
+
 /* -- for session.c -- */
 int cache_stride(const lam_node *node);                   /* of an op_cache node: tokens per row */
 

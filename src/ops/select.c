@@ -85,13 +85,8 @@ static lam_status select_check(const lam_run *r, char *why) {
     return LAM_OK;
 }
 
-static double no_flops(const lam_run *r) {
-    (void)r;
-    return 0;
-}
-
 static const lam_op op_select = {
-    .name = "select", .integers = 1u << INDEX, .shape = select_shape, .check = select_check, .run = select_run, .flops = no_flops,
+    .name = "select", .integers = 1u << INDEX, .shape = select_shape, .check = select_check, .run = select_run, .flops = flops_none,
 };
 
 lam_value lam_select(lam_graph *g, lam_value x, lam_value index) {
