@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { compile, LamellaError, models, safetensors, Tensor, text } from '../../js/index.js';
+import { compile, LamellaError, models, safetensors, Tensor } from '../../js/index.js';
 import { buildsHere, error } from './fixtures.js';
 
 const fixture = (/** @type {string} */ name) => fileURLToPath(new URL(`../reference/fixtures/${name}`, import.meta.url));
@@ -283,5 +283,31 @@ describe('configurations', () => {
     ]);
     for (const [given, message] of bad) assert.throws(() => new models.CLIP(given), (thrown) => says(thrown, 'argument', message));
     assert.throws(() => new models.CLIP('RN50', /** @type {any} */ ({ quickgelu: true })), (thrown) => says(thrown, 'argument', /no option "quickgelu"; known: quickGelu/));
+  });
+});
+
+describe('in a worker', () => {
+  it('takes pictures, more than are computed at once, and texts', async () => {
+    const model = await load(0, { worker: true });
+    const picture = (/** @type {number} */ seed) => ({ data: Uint8Array.from({ length: 70 * 80 * 3 }, (_, i) => (i * (seed + 3) * 7) % 251), width: 80, height: 70 });
+    const pictures = Array.from({ length: 11 }, (_, i) => picture(i));
+    const together = (await model.encodeImage(pictures, { normalize: true })).toArray();
+    assert.equal(together.length, 11);
+    for (const i of [0, 7, 8, 10]) {
+      const [alone] = (await model.encodeImage(pictures[i], { normalize: true })).toArray();
+      assert.ok(alone.every((/** @type {number} */ x, /** @type {number} */ k) => Math.abs(x - together[i][k]) < 1e-5), `picture ${i}`);
+      assert.ok(Math.abs(Math.hypot(...alone) - 1) < 1e-6);
+    }
+    assert.notDeepEqual(together[0], together[1]);
+    const { textFeatures, logitScale } = await model.forward(pictures, await tensor('0.input.1'));
+    assert.ok(error(textFeatures, await tensor('0.output.1')) <= 1e-4);
+    assert.ok(error(logitScale, await tensor('0.output.2')) <= 1e-4);
+    const controller = new AbortController();
+    const stopped = model.encodeImage(pictures, { signal: controller.signal });
+    controller.abort(new Error('enough'));
+    await assert.rejects(stopped, /enough/);
+    assert.equal((await model.encodeImage(pictures[0])).shape[0], 1);
+    model.dispose();
+    await assert.rejects(model.encodeText([[35, 36]]), (thrown) => says(thrown, 'disposed', /disposed/));
   });
 });
