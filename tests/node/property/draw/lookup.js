@@ -49,12 +49,12 @@ export function select(r) {
   };
 }
 
-/** A plain forward remembers nothing. @type {Draw} */
+/** A plain forward remembers nothing. How wide a row is must be known. @type {Draw} */
 export function cache(r) {
-  const stride = r.int(2, 5);
+  const [stride, width] = [r.int(2, 5), r.size(9)];
   return {
-    args: { stride },
-    runs: several(r, () => [[r.int(1, 3), r.size(12), r.size(9)]]),
+    args: { stride, width },
+    runs: several(r, () => [{ shape: [r.int(1, 3), r.size(12), width], known: true }]),
     program: (f, [x]) => [f.cache(f.add(x, 1)), f.cache(x, { stride })],
   };
 }
