@@ -117,13 +117,16 @@ export class Model {
 
   /**
    * Runs the network as `forward` does and says what each layer took. Layers that were fused are one: 'conv2d+batch_norm+relu'.
-   * @param {...(ModelInput | { signal?: AbortSignal })} inputs
+   * @param {...(ModelInput | { signal?: AbortSignal, method?: string })} inputs `{ method }` may come last, one of `model.methods`.
    * @returns {Promise<LayerProfile[]>} For each layer its path, its shape, milliseconds, floating point operations (of the textbook formula),
    *   bytes touched once and GFLOP/s.
    */
   async profile(...inputs) {
-    const method = this.#method('forward');
-    const { layers } = await this.#run(method, this.#ownSession(method), 'forward', inputs, true);
+    const last = /** @type {any} */ (inputs.at(-1));
+    const named = Object.prototype.toString.call(last) === '[object Object]' && 'method' in last;
+    const { method: name = 'forward', ...rest } = named ? last : {};
+    const method = this.#method(name);
+    const { layers } = await this.#run(method, this.#ownSession(method), name, named ? [...inputs.slice(0, -1), rest] : inputs, true);
     return /** @type {LayerProfile[]} */ (layers);
   }
 

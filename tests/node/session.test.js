@@ -141,6 +141,10 @@ describe('methods', () => {
     const [at, y] = await model.call('longest', [[4, 9, 9], [7, 1, 3]], new Tensor([...Array(3).fill([1, 1, 1]), x, x, x].flat(), [2, 3, 3]));
     assert.deepEqual([at.dtype, [...at.data], at.shape], ['i32', [1, 0], [2]]);
     near(y, new Tensor([...product([1, 1, 1], twoWeights['shared.weight'].data, 4), ...h], [2, 4]));
+    const layers = await model.profile(Float32Array.from(x), { method: 'narrow' });
+    assert.deepEqual(layers.map(({ path }) => path).sort(), ['', 'only', 'shared', 'shared']);
+    await assert.rejects(model.profile(x), { code: 'argument', message: /no method "forward"/ });
+    await assert.rejects(model.profile(x, { method: 'narrow', sigal: 1 }), { code: 'argument', message: /no option "sigal"/ });
     await assert.rejects(model.forward(x), { code: 'argument', message: /no method "forward"; it has narrow, longest/ });
     model.dispose();
   });
