@@ -13,8 +13,8 @@ const PAGE = `<!doctype html><script>
 const worker = new Worker('/worker.js', { type: 'module' });
 window.call = message => new Promise((resolve, reject) => {
   worker.onerror = event => reject(new Error(event.message));
-  worker.onmessage = async ({ data: { result, error } }) => {
-    if (error) return reject(new Error(error));
+  worker.onmessage = async ({ data: { result, error, short } }) => {
+    if (error) return resolve({ error, short });
     if (!(result instanceof Float32Array)) return resolve({ result });
     const reader = new FileReader();
     reader.onload = () => resolve({ base64: reader.result.split(',')[1] });
@@ -30,7 +30,7 @@ window.call = message => new Promise((resolve, reject) => {
  */
 export async function openBrowser(folders) {
   const { outputFiles } = await build({
-    entryPoints: [fileURLToPath(new URL('worker.mjs', import.meta.url))], bundle: true, splitting: true, format: 'esm', platform: 'browser',
+    absWorkingDir: fileURLToPath(new URL('.', import.meta.url)), entryPoints: ['worker.mjs'], bundle: true, splitting: true, format: 'esm', platform: 'browser',
     target: 'es2022', write: false, outdir: '/', external: ['node:*', 'sharp'], logLevel: 'error',
     alias: { 'onnxruntime-web': 'onnxruntime-web/wasm' }, // the default entry brings the larger WebGPU build
   });
@@ -59,7 +59,7 @@ export async function openBrowser(folders) {
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu'] });
   return {
     version: `Chromium ${browser.version()}`,
-    contestant: (label, name, options) => new PageContestant(label, name, { ...options, assets: origin }, browser, origin),
+    contestant: (label, name, options) => new PageContestant(label, name, { ...options, ...options.assets && { assets: origin } }, browser, origin),
     async close() {
       await browser.close();
       server.closeAllConnections();
@@ -83,9 +83,13 @@ class PageContestant extends Contestant {
 
   async call(call, values) {
     const page = await this.#page;
-    const { result, base64 } = await page.evaluate(message => globalThis.call(message), { call, ...values });
+    const { result, base64, error, short } = await page.evaluate(message => globalThis.call(message), { call, ...values });
+    if (error) throw Object.assign(new Error(`${this.label}: ${error}`), { short });
     return base64 === undefined ? result : new Float32Array(Uint8Array.from(Buffer.from(base64, 'base64')).buffer);
   }
 
-  stop() {}
+  async stop() {
+    const page = await this.#page;
+    await page.context().close().catch(() => {}); // the browser may have gone first
+  }
 }

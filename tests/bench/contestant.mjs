@@ -23,6 +23,21 @@ export class Contestant {
     this.version = await this.call('start', { name: this.name, options: this.options });
   }
 
+  /** Makes a job; rejects where the runtime cannot. */
+  prepare(job) {
+    return this.call('prepare', { job });
+  }
+
+  /** Numbers that the runtime measures by itself. */
+  figures() {
+    return this.call('figures', { name: this.name, options: this.options });
+  }
+
+  /** @returns {Promise<any[]>} what model.profile says */
+  layers(job) {
+    return this.call('layers', { job });
+  }
+
   /** @returns {Promise<Float32Array>} */
   output(job) {
     return this.call('output', { job });
@@ -38,21 +53,28 @@ export class Contestant {
 export class ProcessContestant extends Contestant {
   #child;
   #pending;
+  /** @type {Error | undefined} */
+  #ended;
 
   /** @param {string} node path of the Node to run it */
   constructor(label, name, options, node) {
     super(label, name, options);
     const path = fileURLToPath(new URL('child.mjs', import.meta.url));
-    this.#child = fork(path, { execPath: node, execArgv: [], serialization: 'advanced' });
-    this.#child.on('message', ({ result, error }) => {
-      if (error) this.#pending.reject(new Error(`${label}: ${error}`));
+    // Some of them chat; what matters comes as a message.
+    this.#child = fork(path, { execPath: node, execArgv: [], serialization: 'advanced', stdio: ['ignore', 'ignore', 'ignore', 'ipc'] });
+    this.#child.on('message', ({ result, error, short }) => {
+      if (error) this.#pending.reject(Object.assign(new Error(`${label}: ${error}`), { short }));
       else this.#pending.resolve(result);
     });
-    this.#child.on('exit', code => this.#pending?.reject(new Error(`${label} ended with code ${code}`)));
+    this.#child.on('exit', (code, signal) => {
+      this.#ended = new Error(`${label} ended: ${signal ?? `code ${code}`}`);
+      this.#pending?.reject(this.#ended);
+    });
     this.#child.on('error', error => this.#pending?.reject(error));
   }
 
   async call(call, values) {
+    if (this.#ended) throw this.#ended;
     this.#child.kill('SIGCONT');
     try {
       return await new Promise((resolve, reject) => {

@@ -1,48 +1,88 @@
-/** Turns the measured times into a table, ratios and verdicts. */
-import { ROOF_WORK } from './runtimes/roof.mjs';
-import { GEMM, towerFlops } from './tower.mjs';
-import { median, pairedRatios, spread } from './statistics.mjs';
+/** Turns the measured times into tables, ratios and verdicts. */
+import { FRESH, ROOF } from './contestants.mjs';
+import { median, spread } from './statistics.mjs';
+import { TABLE } from './rows.mjs';
+import { arithmeticLimit, INSTRUCTIONS, WORK } from './work.mjs';
 
-const TITLES = {
-  tower: 'RN50 image tower, 224 x 224, f32',
-  gemm: `GEMM ${GEMM} x ${GEMM} x ${GEMM}, f32, through each public interface`,
-  fma: 'fused multiply-add',
-  mulAdd: 'multiply, then add',
-  read: 'read of 128 MiB',
-};
-const WORK = { tower: towerFlops(), gemm: 2 * GEMM ** 3, ...ROOF_WORK };
-const ROOF = 'roof';
-const OURS = 'lamella relaxed';
-const OURS_THREADS = 'lamella relaxed-threads';
-const PEER = 'onnxruntime-web';
+const ROOF_JOBS = ['fma', 'mul+add', 'dot', 'read', 'copy', 'copy, bulk'];
 const WIRE_LIMIT = 150_000;
-
 /** Share of the machine's cores that other work may take before the figures are doubtful. */
 const QUIET = 0.1;
 
-const fixed = (value, digits = 1) => value.toFixed(digits);
-const kB = bytes => `${fixed(bytes / 1000)} kB`;
-const percent = value => `${fixed(100 * value, 0)} %`;
+const SHOW = {
+  ratio: value => value.toFixed(3),
+  percent: value => `${(100 * value).toFixed(0)} %`,
+  number: value => value.toPrecision(4),
+  times: value => `${value.toFixed(2)} x`,
+};
+const UNITS = { start: 'ms', load: 'ms', first: 'ms', peak: 'x', cosine: '' };
+const kB = bytes => `${(bytes / 1000).toFixed(1)} kB`;
+const milliseconds = value => `${value.toPrecision(value < 1000 ? 3 : 4)} ms`;
 
-function table(rows) {
+/** Columns of numbers to the right, the first `left` columns to the left. */
+function table(rows, left = 1) {
   const widths = rows[0].map((_, i) => Math.max(...rows.map(row => row[i].length)));
-  return rows.map(row => row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join('  ')).join('\n');
+  return rows.map(row => row.map((cell, i) => i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join('  ')).join('\n');
 }
 
-/** GFLOP/s or GB/s of each round, from the median of its runs. */
-const rates = (job, roundTimes) => roundTimes.map(round => WORK[job] / median(round) / 1e6);
+/** GFLOP/s, or GB/s, of a time in milliseconds. */
+const rate = (job, time) => (WORK[job].flops ?? WORK[job].bytes) / time / 1e6;
+const unit = job => WORK[job].flops ? job === 'dot' || job.includes('q8, layer') ? 'Gop/s' : 'GFLOP/s' : 'GB/s';
 
-function jobTable(job, { contestants, times, errors }) {
-  const rows = [['', 'threads', 'median ms', 'min', 'q1', 'q3', 'max', 'GFLOP/s', 'ours / it', 'difference']];
-  const ours = times[job][OURS];
+/** A time, its rate where there is one; the roofs by their rate alone. */
+function figure(times, [label, job]) {
+  const values = times[job]?.[label];
+  if (!values) return undefined;
+  const middle = median(values.map(median));
+  if (label === FRESH) return `${middle.toPrecision(4)} ${UNITS[job]}`.trim();
+  if (label === ROOF && !job.startsWith('copy')) return `${rate(job, middle).toFixed(1)} ${unit(job)}`;
+  return milliseconds(middle) + (job.endsWith(', layer') && (WORK[job].flops || WORK[job].bytes) ? `, ${layerRate(job, middle)}` : '');
+}
+
+const layerRate = (job, middle) => job.startsWith('gemv') ? `${(WORK[job].bytes / middle / 1e6).toFixed(1)} GB/s` : `${rate(job, middle).toFixed(1)} ${unit(job)}`;
+
+/**
+ * The promised figures, each with what this run gave: the median over the rounds of what each round gave decides.
+ * @param {import('./rows.mjs').Row[]} rows
+ */
+export function verdicts({ times, reasons }, rows = TABLE) {
+  return rows.map(row => {
+    const needed = [row.ours, ...row.beside];
+    const absent = needed.find(([label, job]) => !times[job]?.[label]);
+    const ours = figure(times, row.ours);
+    const beside = row.beside.map(other => [other[0] === ROOF ? other[1] : other[0], figure(times, other)]).filter(([, shown]) => shown).map(([name, shown]) => `${name} ${shown}`);
+    if (row.ours[1] in INSTRUCTIONS && times.fma) {
+      const limit = arithmeticLimit(row.ours[1], median(times.fma[ROOF].map(median)));
+      beside.splice(-1, 1, `arithmetic ${milliseconds(limit)}`);
+    }
+    const common = { work: row.work, bar: row.bar, ours, beside: beside.join(', ') };
+    if (absent) return { ...common, verdict: reasons[absent[1]]?.[absent[0]] ?? 'not run' };
+    const rounds = times[row.ours[1]][row.ours[0]].map((_, i) => row.value((label, job) => median(times[job][label][i])));
+    const result = spread(rounds);
+    const reached = row.most === undefined ? result.median >= row.least : result.median <= row.most;
+    return { ...common, ...result, reached, shown: SHOW[row.show](result.median), range: `${SHOW[row.show](result.q1)} .. ${SHOW[row.show](result.q3)}`, verdict: reached ? 'pass' : 'MISS' };
+  });
+}
+
+function verdictTable(list) {
+  const rows = list.map(({ work, bar, ours = '-', beside, shown = '-', range = '', verdict }) => [work, bar, ours, beside, shown, range, verdict]);
+  return table([['Work', 'bar', 'lamella', 'beside', 'this run', 'quartiles', ''], ...rows], 4);
+}
+
+/** Everybody's time on one job. */
+function jobTable(job, { contestants, times, errors, reasons }) {
+  const rows = [['', 'threads', 'median ms', 'min', 'q1', 'q3', 'max', unit(job), 'ours / it', 'difference']];
+  const [, ours] = Object.entries(times[job] ?? {}).find(([label]) => label.startsWith('lamella relaxed')) ?? [];
   for (const { label, threads } of contestants) {
-    const own = times[job][label];
+    const own = times[job]?.[label];
+    const why = reasons[job]?.[label];
+    if (why) rows.push([label, String(threads), why, ...Array(7).fill('')]);
     if (!own) continue;
     const { min, q1, median: middle, q3, max } = spread(own.flat());
-    rows.push([label, String(threads), ...[middle, min, q1, q3, max].map(v => fixed(v)), fixed(WORK[job] / middle / 1e6),
-      ours ? fixed(median(pairedRatios(ours, own)), 3) : '-', errors[label][job].toExponential(0)]);
+    const ratio = ours ? median(ours.map((round, i) => median(round) / median(own[i]))).toFixed(3) : '-';
+    rows.push([label, String(threads), ...[middle, min, q1, q3, max].map(v => v.toFixed(2)), rate(job, middle).toFixed(1), ratio, errors[job]?.[label]?.toExponential(0) ?? '-']);
   }
-  return `${TITLES[job]}\n${table(rows)}`;
+  return rows.length > 1 ? `${WORK[job].title}\n${table(rows)}` : undefined;
 }
 
 function sizeTable({ scripts, builds }) {
@@ -53,53 +93,29 @@ function sizeTable({ scripts, builds }) {
 
 function roofTable(times) {
   const rows = [['Roofs of one core', '', 'median', 'min', 'max']];
-  for (const job of Object.keys(ROOF_WORK)) {
-    const { median: middle, min, max } = spread(rates(job, times[job][ROOF]));
-    rows.push([TITLES[job], job === 'read' ? 'GB/s' : 'GFLOP/s', fixed(middle), fixed(min), fixed(max)]);
+  for (const job of ROOF_JOBS.filter(name => times[name])) {
+    const { median: middle, min, max } = spread(times[job][ROOF].map(round => rate(job, median(round))));
+    rows.push([WORK[job].title, unit(job), ...[middle, min, max].map(v => v.toFixed(1))]);
   }
   return table(rows);
 }
 
-/**
- * The figures that a release has to reach, each with what this run gave: the median over the rounds decides; the ratio of the best runs,
- * which other work on the machine disturbs least, stands beside it.
- */
-function bars({ times: { tower, gemm, fma }, sizes }) {
-  const list = [];
-  const add = (name, rounds, best, show, wanted, passes) => {
-    const ratio = spread(rounds);
-    const shown = `${show(ratio.median)} (quartiles ${show(ratio.q1)} to ${show(ratio.q3)}; best runs ${show(best)})`;
-    list.push({ name, wanted, reached: passes(ratio.median), shown, best, ...ratio });
-  };
-  const ours = tower[OURS];
-  const least = rounds => Math.min(...rounds.flat());
-  const compare = (name, a, b, wanted, passes) => {
-    if (a && b) add(name, pairedRatios(a, b), least(a) / least(b), v => fixed(v, 3), wanted, passes);
-  };
-  compare(`tower, one thread: ${OURS} / ${PEER}`, ours, tower[PEER], 'at most 1', ratio => ratio <= 1);
-  compare('tower: one thread / two threads', ours, tower[OURS_THREADS], 'at least 1.6', ratio => ratio >= 1.6);
-  if (gemm[OURS]) {
-    const roof = rates('fma', fma[ROOF]);
-    const best = WORK.gemm / least(gemm[OURS]) / (WORK.fma / least(fma[ROOF]));
-    add(`GEMM: ${OURS} / FMA roof`, rates('gemm', gemm[OURS]).map((rate, i) => rate / roof[i]), best, percent, 'at least 75 %', share => share >= 0.75);
-  }
-  list.push({ name: `JS + one build (${sizes.largest}), brotli`, wanted: `at most ${kB(WIRE_LIMIT)}`, reached: sizes.wire <= WIRE_LIMIT, shown: kB(sizes.wire), bytes: sizes.wire });
-  return list;
-}
-
 /** @returns {{ text: string, json: any }} */
-export function report(run) {
-  const verdicts = bars(run);
-  const barRows = verdicts.map(bar => [bar.name, bar.shown, bar.wanted, bar.reached ? 'reached' : 'MISSED']);
-  const versions = run.contestants.filter(c => c.version).map(c => `${c.label} ${c.version}`).join(', ');
+export function report(run, rows) {
+  const list = verdicts(run, rows);
+  const { wire, largest } = run.sizes;
+  list.push({ work: `JS + one build (${largest}), brotli`, bar: `<= ${kB(WIRE_LIMIT)}`, ours: kB(wire), beside: '', reached: wire <= WIRE_LIMIT, verdict: wire <= WIRE_LIMIT ? 'pass' : 'MISS' });
+  const busy = median(run.othersBusy);
+  const settings = run.contestants.filter(({ version }) => version).map(({ label, version, note }) => `  ${label} ${version}${note ? `: ${note}` : ''}`);
+  const jobs = Object.keys(WORK).filter(job => WORK[job].title && !ROOF_JOBS.includes(job));
   const text = [
-    `${run.cpu}; ${run.place}; ${versions}\n${run.rounds} rounds in turns; other work took ${percent(median(run.othersBusy))} of the machine${median(run.othersBusy) > QUIET ? ': TIMES ARE TOO LONG AND RATIOS UNCERTAIN' : ''}`,
-    jobTable('tower', run),
-    jobTable('gemm', run),
+    `${run.place}, ${run.cpu}, ${run.rounds} rounds in turns; other work took ${(100 * busy).toFixed(0)} % of the machine${busy > QUIET ? ': TIMES ARE TOO LONG AND RATIOS UNCERTAIN' : ''}`,
+    verdictTable(list),
     roofTable(run.times),
+    ...jobs.map(job => jobTable(job, run)).filter(Boolean),
     sizeTable(run.sizes),
-    table([['Bars', 'this run', 'wanted', ''], ...barRows]),
-    '"ours / it" is the median over the rounds of lamella relaxed\'s time over this one\'s; "difference" is max|y - reference| / max|reference|.',
+    ['In this run:', ...settings, ...run.absent.map(({ label, why }) => `  ${label}: not run here, ${why}`)].join('\n'),
+    'Ratios are medians over the rounds, each of the two times of one round; "ours / it" is of lamella relaxed\'s; "difference" is max|y - reference| / max|reference|.',
   ].join('\n\n');
-  return { text, json: { ...run, bars: verdicts.map(({ shown, ...bar }) => bar) } };
+  return { text, json: { ...run, verdicts: list } };
 }

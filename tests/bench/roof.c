@@ -1,11 +1,15 @@
 /* What this core can do at most, measured the way the kernels see it: through wasm. Build with -mrelaxed-simd.
  * Operands are arguments, never constants: V8 rebuilds a constant vector at every use. */
 #include <stddef.h>
+#include <string.h>
 #include <wasm_simd128.h>
 
 #define EXPORT(name) __attribute__((export_name(#name))) name
 
-enum { BUFFER_FLOATS = 32 << 20 };  /* 128 MiB: well beyond the last cache */
+enum {
+    BUFFER_FLOATS = 32 << 20,  /* 128 MiB: well beyond the last cache */
+    COPY_FLOATS = 1 << 20,     /* what the layers that are held against a copy work on */
+};
 static float buffer[BUFFER_FLOATS];
 
 /* 12 independent chains hide the latency (4 cycles x 2 per cycle on current cores) and fit V8's 15 registers. */
@@ -33,6 +37,18 @@ float EXPORT(roof_mul_add)(int steps, float x, float y) {
     return wasm_f32x4_extract_lane(total, 0);
 }
 
+/* Products of bytes, 32 operations an instruction, 384 a step. y must be at most 127. */
+int EXPORT(roof_dot)(int steps, int x, int y) {
+    v128_t a = wasm_i8x16_splat((signed char)x), b = wasm_i8x16_splat((signed char)y), total = wasm_i32x4_splat(0);
+#define START_DOT(i) v128_t sum##i = wasm_i32x4_splat(i);
+#define DOT(i) sum##i = wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, b, sum##i);
+#define TOTAL_DOT(i) total = wasm_i32x4_add(total, sum##i);
+    EACH_CHAIN(START_DOT)
+    for (int i = 0; i < steps; i++) { EACH_CHAIN(DOT) }
+    EACH_CHAIN(TOTAL_DOT)
+    return wasm_i32x4_extract_lane(total, 0);
+}
+
 /* Touches every page: pages never written to are all one page of zeros, which would sit in the cache. */
 void EXPORT(roof_fill)(float x) {
     for (size_t i = 0; i < BUFFER_FLOATS; i++) buffer[i] = x;
@@ -48,3 +64,15 @@ float EXPORT(roof_read)(void) {
     EACH_CHAIN(TOTAL)
     return wasm_f32x4_extract_lane(total, 0);
 }
+
+/* 4 MiB from one place to another, vector by vector. */
+void EXPORT(roof_copy)(void) {
+    const float *x = buffer;
+    float *y = buffer + 2 * COPY_FLOATS;
+    for (size_t i = 0; i < COPY_FLOATS; i += 16) {
+        for (size_t v = 0; v < 16; v += 4) wasm_v128_store(y + i + v, wasm_v128_load(x + i + v));
+    }
+}
+
+/* The same by the one instruction for it. */
+void EXPORT(roof_copy_bulk)(void) { memcpy(buffer + 2 * COPY_FLOATS, buffer, COPY_FLOATS * sizeof(float)); }

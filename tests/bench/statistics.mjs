@@ -21,13 +21,6 @@ export const spread = values => ({
 });
 
 /**
- * Ratios of two contestants, round by round, so that a slow or fast spell of the machine is in both.
- * @param {number[][]} a milliseconds [round][run]
- * @param {number[][]} b
- */
-export const pairedRatios = (a, b) => a.map((round, i) => median(round) / median(b[i]));
-
-/**
  * max|y - reference| / max|reference|; NaN anywhere gives NaN.
  * @param {Float32Array} y
  * @param {Float32Array} reference
@@ -42,4 +35,15 @@ export function relativeError(y, reference) {
     scale = Math.max(scale, Math.abs(reference[i]));
   }
   return error / scale;
+}
+
+/** @param {Float32Array} a @param {Float32Array} b */
+export function cosine(a, b) {
+  let [product, aa, bb] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    product += a[i] * b[i];
+    aa += a[i] ** 2;
+    bb += b[i] ** 2;
+  }
+  return product / Math.sqrt(aa * bb);
 }

@@ -129,11 +129,6 @@ export function foldNorm(tensors, conv, norm) {
 /** One picture, [1, 3, 224, 224]. */
 export const towerInput = () => uniform('picture', 3 * SIZE * SIZE, 1.7);
 
-/** GEMM of GEMM x GEMM matrices: a [m, k], and b as a Linear keeps it, [n, k]. */
-export const GEMM = 1024;
-export const gemmInput = () => uniform('gemm a', GEMM * GEMM);
-export const gemmWeight = () => uniform('gemm b', GEMM * GEMM);
-
 /** @param {Float32Array} matrix [rows, columns] @returns {Float32Array} [columns, rows] */
 export function transpose(matrix, rows, columns) {
   const out = new Float32Array(matrix.length);
@@ -141,8 +136,8 @@ export function transpose(matrix, rows, columns) {
   return out;
 }
 
-/** Multiplications and additions of one forward of the tower (one query in the attention pool). */
-export function towerFlops() {
+/** Multiplications and additions of one forward of the convolutions. */
+export function trunkFlops() {
   let macs = 0;
   walkTower({
     conv(side, conv, norm, { inputs, outputs, kernel, stride }) {
@@ -151,9 +146,10 @@ export function towerFlops() {
     },
     avgPool: (side, k) => side / k,
     addRelu: side => side,
-    attentionPool() {
-      macs += 2 * TOKENS * EMBED * EMBED + EMBED * EMBED + EMBED * OUTPUT + 2 * TOKENS * EMBED;
-    },
+    attentionPool: side => side,
   }, SIZE);
   return 2 * macs;
 }
+
+/** The same of the whole tower: there is one query in the attention pool. */
+export const towerFlops = () => trunkFlops() + 2 * (2 * TOKENS * EMBED * EMBED + EMBED * EMBED + EMBED * OUTPUT + 2 * TOKENS * EMBED);

@@ -1,18 +1,21 @@
 /** The roofs of the core, from roof.c. */
-const STEPS = 1e6;
-/** Floating-point operations, or bytes, of one call. */
-export const ROOF_WORK = { fma: STEPS * 96, mulAdd: STEPS * 96, read: 128 << 20 };
+import { ROOF_STEPS } from '../work.mjs';
 
 /** @param {{ wasm: string }} options wasm: roof.c compiled, as base64 */
 export async function start({ wasm }) {
   const bytes = Uint8Array.from(atob(wasm), char => char.charCodeAt(0));
-  const { instance } = await WebAssembly.instantiate(bytes, {});
-  const { roof_fma, roof_mul_add, roof_read, roof_fill } = instance.exports;
-  roof_fill(1);
+  const { instance: { exports } } = await WebAssembly.instantiate(bytes, {});
+  exports.roof_fill(1);
+  const job = run => async () => ({ run });
   return {
     version: '',
-    fma: () => roof_fma(STEPS, 1e-9, 1),
-    mulAdd: () => roof_mul_add(STEPS, 0.999, 1e-3),
-    read: () => roof_read(),
+    jobs: {
+      fma: job(() => exports.roof_fma(ROOF_STEPS, 1e-9, 1)),
+      'mul+add': job(() => exports.roof_mul_add(ROOF_STEPS, 0.999, 1e-3)),
+      dot: job(() => exports.roof_dot(ROOF_STEPS, 3, 5)),
+      read: job(() => exports.roof_read()),
+      copy: job(() => exports.roof_copy()),
+      'copy, bulk': job(() => exports.roof_copy_bulk()),
+    },
   };
 }

@@ -1,7 +1,8 @@
 /** tfjs with its wasm backend: channels last, batch norm folded, bias and ReLU fused into the convolutions. */
 import * as tf from '@tensorflow/tfjs-core';
 import * as backend from '@tensorflow/tfjs-backend-wasm';
-import { foldNorm, gemmInput, gemmWeight, towerInput, towerTensors, transpose, walkTower, EMBED, GEMM, HEADS, SIZE, TOKENS } from '../tower.mjs';
+import { foldNorm, towerInput, towerTensors, transpose, walkTower, EMBED, HEADS, SIZE, TOKENS } from '../tower.mjs';
+import { gemmInput, GEMMS, gemmWeight } from '../work.mjs';
 
 /**
  * One thread: the backend has no more under Node, and none when it is itself in a worker.
@@ -12,13 +13,16 @@ export async function start({ assets }) {
   backend.setThreadsCount(1);
   await tf.setBackend('wasm');
   await tf.ready();
-  const b = tf.transpose(tf.tensor(gemmWeight(), [GEMM, GEMM]));
-  const a = gemmInput();
   return {
     version: backend.version_wasm,
-    tower: towerJob(),
-    gemm: () => read(tf.tidy(() => tf.matMul(tf.tensor(a, [GEMM, GEMM]), b))),
+    jobs: { tower: async () => towerJob(), ...Object.fromEntries(GEMMS.map(n => [`gemm ${n}`, async () => gemmJob(n)])) },
   };
+}
+
+function gemmJob(n) {
+  const b = tf.transpose(tf.tensor(gemmWeight(n), [n, n]));
+  const a = gemmInput(n);
+  return { run: () => read(tf.tidy(() => tf.matMul(tf.tensor(a, [n, n]), b))) };
 }
 
 /** Outside of tidy, which would look for tensors in every element of a returned array. */
@@ -53,7 +57,7 @@ function towerJob() {
   };
   // The network is channels last: the picture is turned once, outside the timing.
   const picture = transpose(towerInput(), 3, SIZE * SIZE);
-  return () => read(tf.tidy(() => walkTower(ops, tf.tensor(picture, [1, SIZE, SIZE, 3]))));
+  return { run: () => read(tf.tidy(() => walkTower(ops, tf.tensor(picture, [1, SIZE, SIZE, 3])))) };
 }
 
 function attentionPool(x, weight) {
