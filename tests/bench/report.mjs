@@ -1,6 +1,6 @@
 /** Turns the measured times into tables, ratios and verdicts. */
 import { FRESH, ROOF } from './contestants.mjs';
-import { median, spread } from './statistics.mjs';
+import { median, pairedRatios, spread } from './statistics.mjs';
 import { TABLE } from './rows.mjs';
 import { arithmeticLimit, INSTRUCTIONS, WORK } from './work.mjs';
 
@@ -79,7 +79,7 @@ function jobTable(job, { contestants, times, errors, reasons }) {
     if (why) rows.push([label, String(threads), why, ...Array(7).fill('')]);
     if (!own) continue;
     const { min, q1, median: middle, q3, max } = spread(own.flat());
-    const ratio = ours ? median(ours.map((round, i) => median(round) / median(own[i]))).toFixed(3) : '-';
+    const ratio = ours ? median(pairedRatios(ours, own)).toFixed(3) : '-';
     rows.push([label, String(threads), ...[middle, min, q1, q3, max].map(v => v.toFixed(2)), rate(job, middle).toFixed(1), ratio, errors[job]?.[label]?.toExponential(0) ?? '-']);
   }
   return rows.length > 1 ? `${WORK[job].title}\n${table(rows)}` : undefined;

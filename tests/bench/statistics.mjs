@@ -21,6 +21,13 @@ export const spread = values => ({
 });
 
 /**
+ * Ratios of two contestants, round by round, so that a slow or fast spell of the machine is in both.
+ * @param {number[][]} a milliseconds [round][run]
+ * @param {number[][]} b
+ */
+export const pairedRatios = (a, b) => a.map((round, i) => median(round) / median(b[i]));
+
+/**
  * max|y - reference| / max|reference|; NaN anywhere gives NaN.
  * @param {Float32Array} y
  * @param {Float32Array} reference

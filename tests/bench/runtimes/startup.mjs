@@ -6,5 +6,5 @@ import { net } from '../nets.mjs';
 export async function start({ build, threads, name }) {
   const { module, checkpoint, shape, input } = net(name);
   const model = await compile(module, { weights: checkpoint, inputs: [shape], build, threads });
-  return { version: '', forward: async () => (await model.forward(input)).data };
+  return { version: '', jobs: { forward: async () => ({ run: async () => (await model.forward(input)).data }) } };
 }
