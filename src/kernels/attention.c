@@ -2,49 +2,39 @@
 #include <math.h>
 #include <string.h>
 #include "gemm.h"
+#include "key_range.h"
 #include "simd_math.h"
 
-/* Below this many queries packing a tile of keys costs more than it saves. */
-enum { FEW_QUERIES = 4 };
+/* Below this many queries packing a tile of keys costs more than it saves; the room for scores is then that of more keys. */
+enum { FEW_QUERIES = 4, FEW_QUERIES_KEYS = ATTENTION_ROWS * ATTENTION_KEYS / (FEW_QUERIES - 1) };
+/* A maximum that grows by less (in powers of two) is left alone: weights may well be more than 1, and what was summed need not be scaled. */
+static const float MAX_SLACK = 8;
+
+typedef struct span { size_t first, end; } span;
 
 typedef struct tiles {
-    float *k, *v;           /* packed for gemm */
-    float *scores;          /* [ATTENTION_QUERIES, ATTENTION_KEYS] */
+    const attention_head *head;
+    size_t first, count;    /* the queries */
+    float factor;           /* scores are powers of two: scale log2(e) */
+    int packed;
+    size_t keys;            /* to a tile */
+    float *k, *v;           /* of a tile, packed for gemm */
+    float *scores;          /* [ATTENTION_ROWS, ATTENTION_KEYS], or [FEW_QUERIES - 1, FEW_QUERIES_KEYS] */
     float *max, *sum;       /* [ATTENTION_QUERIES] */
 } tiles;
 
 size_t attention_scratch_floats(size_t d, size_t dv) {
-    return gemm_packed_floats(d, ATTENTION_KEYS) + gemm_packed_floats(ATTENTION_KEYS, dv) + ATTENTION_QUERIES * (ATTENTION_KEYS + 2);
+    return gemm_packed_floats(d, ATTENTION_KEYS) + gemm_packed_floats(ATTENTION_KEYS, dv) + ATTENTION_ROWS * ATTENTION_KEYS + 2 * ATTENTION_QUERIES;
 }
 
 static tiles lay_out(const attention_head *head, float *scratch) {
-    tiles t;
+    tiles t = {.head = head, .factor = head->scale * simd_math.log2e};
     t.k = scratch;
     t.v = t.k + gemm_packed_floats(head->d, ATTENTION_KEYS);
     t.scores = t.v + gemm_packed_floats(ATTENTION_KEYS, head->dv);
-    t.max = t.scores + ATTENTION_QUERIES * ATTENTION_KEYS;
+    t.max = t.scores + ATTENTION_ROWS * ATTENTION_KEYS;
     t.sum = t.max + ATTENTION_QUERIES;
     return t;
-}
-
-static float dot(const float *a, const float *b, size_t n) {
-    v128_t sum0 = simd_zero(), sum1 = simd_zero();
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        sum0 = simd_madd(simd_load(a + i), simd_load(b + i), sum0);
-        sum1 = simd_madd(simd_load(a + i + 4), simd_load(b + i + 4), sum1);
-    }
-    float rest = 0;
-    for (; i < n; i++) rest += a[i] * b[i];
-    return rest + simd_sum(wasm_f32x4_add(sum0, sum1));
-}
-
-/* y += p x */
-static void add_scaled(float *y, float p, const float *x, size_t n) {
-    v128_t factor = wasm_f32x4_splat(p);
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) simd_store(y + i, simd_madd(factor, simd_load(x + i), simd_load(y + i)));
-    for (; i < n; i++) y[i] += p * x[i];
 }
 
 static void scale_row(float *y, float factor, size_t n) {
@@ -53,62 +43,6 @@ static void scale_row(float *y, float factor, size_t n) {
     for (; i + 4 <= n; i += 4) simd_store(y + i, wasm_f32x4_mul(simd_load(y + i), f));
     for (; i < n; i++) y[i] *= factor;
 }
-
-/* scores = q k^T for keys [at, at + keys) */
-static void score(const attention_head *head, const tiles *t, size_t first, size_t count, size_t at, size_t keys) {
-    const float *q = head->q + first * head->q_stride, *k = head->k + at * head->k_stride;
-    if (count < FEW_QUERIES) {
-        for (size_t i = 0; i < count; i++) {
-            for (size_t j = 0; j < keys; j++) {
-                t->scores[i * ATTENTION_KEYS + j] = dot(q + i * head->q_stride, k + j * head->k_stride, head->d);
-            }
-        }
-        return;
-    }
-    gemm_pack_bias(t->k, head->d, keys, NULL);
-    gemm_pack_f32(t->k, head->d, 0, head->d, 0, keys, k, 1, head->k_stride);
-    gemm_f32_matrix(t->scores, ATTENTION_KEYS, q, head->q_stride, t->k, count, keys, head->d, NULL);
-}
-
-/* y += scores v */
-static void accumulate(const attention_head *head, const tiles *t, size_t first, size_t count, size_t at, size_t keys) {
-    float *y = head->y + first * head->y_stride;
-    const float *v = head->v + at * head->v_stride;
-    if (count < FEW_QUERIES) {
-        for (size_t i = 0; i < count; i++) {
-            for (size_t j = 0; j < keys; j++) {
-                add_scaled(y + i * head->y_stride, t->scores[i * ATTENTION_KEYS + j], v + j * head->v_stride, head->dv);
-            }
-        }
-        return;
-    }
-    const gemm_epilogue onto_y = {y, head->y_stride, LAM_IDENTITY};
-    gemm_pack_bias(t->v, keys, head->dv, NULL);
-    gemm_pack_f32(t->v, keys, 0, keys, 0, head->dv, v, head->v_stride, 1);
-    gemm_f32_matrix(y, head->y_stride, t->scores, ATTENTION_KEYS, t->v, count, head->dv, keys, &onto_y);
-}
-
-/* scores = scale * scores + mask of n keys; one_mask: one number for all of them. Returns the largest; a NaN need not be found, it reaches the sum. */
-static float scale_and_mask(float *scores, const float *mask, int one_mask, float scale, size_t n) {
-    v128_t factor = wasm_f32x4_splat(scale), max = wasm_f32x4_splat(-INFINITY);
-    size_t j = 0;
-    for (; j + 4 <= n; j += 4) {
-        v128_t s = wasm_f32x4_mul(simd_load(scores + j), factor);
-        if (mask) s = wasm_f32x4_add(s, one_mask ? simd_splat(mask) : simd_load(mask + j));
-        simd_store(scores + j, s);
-        max = simd_max(s, max);
-    }
-    float lanes[4], largest;
-    simd_store(lanes, max);
-    largest = fmaxf(fmaxf(lanes[0], lanes[1]), fmaxf(lanes[2], lanes[3]));
-    for (; j < n; j++) {
-        scores[j] = scores[j] * scale + (mask ? mask[one_mask ? 0 : j] : 0);
-        largest = fmaxf(largest, scores[j]);
-    }
-    return largest;
-}
-
-typedef struct span { size_t first, end; } span;
 
 static size_t clamp(ptrdiff_t key, size_t keys) { return key < 0 ? 0 : (size_t)key < keys ? (size_t)key : keys; }
 
@@ -119,71 +53,163 @@ static span seen_keys(const attention_head *head, size_t first, size_t count) {
     return s.first < s.end ? s : (span){0, 0};
 }
 
-/* Of one row: hidden keys become -inf. Returns the largest score, -inf if there is none. */
-static float finish_scores(const attention_head *head, float *scores, size_t query, size_t at, size_t keys) {
-    span seen = seen_keys(head, query, 1);
-    size_t first = seen.first <= at ? 0 : seen.first - at < keys ? seen.first - at : keys;
-    size_t end = seen.end <= at ? 0 : seen.end - at < keys ? seen.end - at : keys;
-    if (end < first) end = first;
-    for (size_t j = 0; j < first; j++) scores[j] = -INFINITY;
-    for (size_t j = end; j < keys; j++) scores[j] = -INFINITY;
-    const float *mask = head->mask ? head->mask + query * head->mask_stride + (head->one_mask ? 0 : at + first) : NULL;
-    return scale_and_mask(scores + first, mask, head->one_mask, head->scale, end - first);
+/* Those of a span that are in [at, at + keys), counted from at. */
+static span within(span s, size_t at, size_t keys) {
+    span part = {s.first <= at ? 0 : s.first - at < keys ? s.first - at : keys, s.end <= at ? 0 : s.end - at < keys ? s.end - at : keys};
+    return part.first < part.end ? part : (span){0, 0};
 }
 
-/* scores = exp(scores - max); returns their sum. */
-static float exponentials(float *scores, float max, size_t keys) {
-    v128_t m = wasm_f32x4_splat(max), sum = simd_zero();
+static void pack(const tiles *t, size_t at, size_t keys) {
+    const attention_head *head = t->head;
+    gemm_pack_bias(t->k, head->d, keys, NULL);
+    gemm_pack_f32(t->k, head->d, 0, head->d, 0, keys, head->k + at * head->k_stride, 1, head->k_stride);
+    gemm_pack_bias(t->v, ATTENTION_KEYS, head->dv, NULL);
+    gemm_pack_f32(t->v, ATTENTION_KEYS, 0, keys, 0, head->dv, head->v + at * head->v_stride, head->v_stride, 1);
+}
+
+/* scores = q k^T for `rows` queries from the row `first` on and the keys of the tile in `seen`. */
+static void score(const tiles *t, size_t first, size_t rows, size_t at, span seen) {
+    const attention_head *head = t->head;
+    const float *q = head->q + first * head->q_stride;
+    if (!t->packed) {
+        const key_range range = {head->k + (at + seen.first) * head->k_stride, NULL, head->k_stride, 0, seen.end - seen.first};
+        range_scores_f32(t->scores + seen.first, t->keys, q, head->q_stride, rows, head->d, &range);
+        return;
+    }
+    size_t skip = seen.first / GEMM_NR * GEMM_NR;
+    gemm_f32_matrix(t->scores + skip, ATTENTION_KEYS, q, head->q_stride, t->k + gemm_packed_floats(head->d, skip), rows, seen.end - skip, head->d, NULL);
+}
+
+/* y += scores v */
+static void accumulate(const tiles *t, size_t first, size_t rows, size_t at, span seen) {
+    const attention_head *head = t->head;
+    float *y = head->y + first * head->y_stride;
+    if (!t->packed) {
+        const key_range range = {NULL, head->v + (at + seen.first) * head->v_stride, 0, head->v_stride, seen.end - seen.first};
+        range_values_f32(y, head->y_stride, t->scores + seen.first, t->keys, rows, head->dv, &range);
+        return;
+    }
+    gemm_f32_add_rows(y, head->y_stride, t->scores + seen.first, ATTENTION_KEYS, t->v, ATTENTION_KEYS, seen.first, rows, head->dv, seen.end - seen.first);
+}
+
+static float lanes_max(v128_t v) {
+    float lanes[4];
+    simd_store(lanes, v);
+    return fmaxf(fmaxf(lanes[0], lanes[1]), fmaxf(lanes[2], lanes[3]));
+}
+
+/* The largest of n scores; a NaN need not be found, it reaches the sum. */
+static float largest(const float *scores, size_t n) {
+    v128_t max[2] = {wasm_f32x4_splat(-INFINITY), wasm_f32x4_splat(-INFINITY)};
     size_t j = 0;
-    for (; j + 4 <= keys; j += 4) {
-        v128_t e = simd_exp(wasm_f32x4_sub(simd_load(scores + j), m));
+    for (; j + 8 <= n; j += 8) {
+        max[0] = simd_max(simd_load(scores + j), max[0]);
+        max[1] = simd_max(simd_load(scores + j + 4), max[1]);
+    }
+    float most = lanes_max(simd_max(max[0], max[1]));
+    for (; j < n; j++) most = fmaxf(most, scores[j]);
+    return most;
+}
+
+/* scores = factor scores + log2(e) mask; one_mask: one number for all of them. */
+static void mask_scores(float *scores, const float *mask, int one_mask, float factor, size_t n) {
+    v128_t f = wasm_f32x4_splat(factor), log2e = simd_splat(&simd_math.log2e);
+    size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+        v128_t s = wasm_f32x4_mul(simd_load(scores + j), f);
+        if (mask) s = simd_madd(one_mask ? simd_splat(mask) : simd_load(mask + j), log2e, s);
+        simd_store(scores + j, s);
+    }
+    for (; j < n; j++) scores[j] = scores[j] * factor + (mask ? mask[one_mask ? 0 : j] * simd_math.log2e : 0);
+}
+
+/* scores = 2^(factor scores - max); returns their sum. */
+static float exponentials(float *scores, float factor, float max, size_t n) {
+    v128_t f = wasm_f32x4_splat(factor), m = wasm_f32x4_splat(-max), sum = simd_zero();
+    size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+        v128_t e = simd_exp2(simd_madd(simd_load(scores + j), f, m));
         simd_store(scores + j, e);
         sum = wasm_f32x4_add(sum, e);
     }
     float rest = 0;
-    if (j < keys) {
-        simd_store_part(scores + j, simd_exp(wasm_f32x4_sub(simd_load_part(scores + j, keys - j), m)), keys - j);
-        for (; j < keys; j++) rest += scores[j];
+    if (j < n) {
+        simd_store_part(scores + j, simd_exp2(simd_madd(simd_load_part(scores + j, n - j), f, m)), n - j);
+        for (; j < n; j++) rest += scores[j];
     }
     return rest + simd_sum(sum);
 }
 
-/* Turns one row of scores into weights; what y and the sum hold so far is scaled to the new maximum. */
-static void weigh(const attention_head *head, const tiles *t, size_t i, size_t query, size_t at, size_t keys) {
-    float *scores = t->scores + i * ATTENTION_KEYS;
-    float max = finish_scores(head, scores, query, at, keys);
-    if (max <= t->max[i]) max = t->max[i];
-    else if (t->max[i] != -INFINITY) {
-        float shrink = expf(t->max[i] - max);
+/* What y and the sum hold so far is scaled to a maximum that has grown. */
+static void raise_max(const tiles *t, size_t i, float max) {
+    const attention_head *head = t->head;
+    if (t->max[i] != -INFINITY) {
+        float shrink = wasm_f32x4_extract_lane(simd_exp2(wasm_f32x4_splat(t->max[i] - max)), 0);
         t->sum[i] *= shrink;
-        scale_row(head->y + query * head->y_stride, shrink, head->dv);
+        scale_row(head->y + (t->first + i) * head->y_stride, shrink, head->dv);
     }
     t->max[i] = max;
-    t->sum[i] += exponentials(scores, max == -INFINITY ? 0 : max, keys);
+}
+
+/* Turns the scores of query i into weights; those of keys in `seen` that it does not see become 0. */
+static void weigh(const tiles *t, float *scores, size_t i, size_t at, size_t keys, span seen) {
+    const attention_head *head = t->head;
+    size_t query = t->first + i;
+    span own = within(seen_keys(head, query, 1), at, keys);
+    if (own.first == own.end) own.first = own.end = seen.end;
+    for (size_t j = seen.first; j < own.first; j++) scores[j] = 0;
+    for (size_t j = own.end; j < seen.end; j++) scores[j] = 0;
+    float factor = t->factor;
+    scores += own.first;
+    if (head->mask || !(factor > 0)) {
+        const float *mask = head->mask ? head->mask + query * head->mask_stride + (head->one_mask ? 0 : at + own.first) : NULL;
+        mask_scores(scores, mask, head->one_mask, factor, own.end - own.first);
+        factor = 1;
+    }
+    float max = largest(scores, own.end - own.first) * factor;
+    if (max > t->max[i] + MAX_SLACK) raise_max(t, i, max);
+    t->sum[i] += exponentials(scores, factor, t->max[i] == -INFINITY ? 0 : t->max[i], own.end - own.first);
+}
+
+/* One tile of keys for all queries. */
+static void key_tile(const tiles *t, size_t at, size_t keys) {
+    if (t->packed) pack(t, at, keys);
+    for (size_t i = 0; i < t->count; i += ATTENTION_ROWS) {
+        size_t rows = t->count - i < ATTENTION_ROWS ? t->count - i : ATTENTION_ROWS, first = t->first + i;
+        span seen = within(seen_keys(t->head, first, rows), at, keys);
+        if (seen.first == seen.end) continue;
+        score(t, first, rows, at, seen);
+        for (size_t r = 0; r < rows; r++) weigh(t, t->scores + r * t->keys, i + r, at, keys, seen);
+        accumulate(t, first, rows, at, seen);
+    }
 }
 
 /* At most ATTENTION_QUERIES queries. */
-static void query_tile(const attention_head *head, const tiles *t, size_t first, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        memset(head->y + (first + i) * head->y_stride, 0, head->dv * sizeof(float));
+static void query_block(tiles *t) {
+    const attention_head *head = t->head;
+    for (size_t i = 0; i < t->count; i++) {
+        memset(head->y + (t->first + i) * head->y_stride, 0, head->dv * sizeof(float));
         t->max[i] = -INFINITY;
         t->sum[i] = 0;
     }
-    span seen = seen_keys(head, first, count);
-    for (size_t at = seen.first; at < seen.end; at += ATTENTION_KEYS) {
-        size_t here = seen.end - at < ATTENTION_KEYS ? seen.end - at : ATTENTION_KEYS;
-        score(head, t, first, count, at, here);
-        for (size_t i = 0; i < count; i++) weigh(head, t, i, first + i, at, here);
-        accumulate(head, t, first, count, at, here);
+    span seen = seen_keys(head, t->first, t->count);
+    for (size_t at = seen.first, end; at < seen.end; at = end) {
+        end = at / t->keys * t->keys + t->keys;
+        if (end > seen.end) end = seen.end;
+        key_tile(t, at, end - at);
     }
-    for (size_t i = 0; i < count; i++) {
-        if (t->sum[i] != 0) scale_row(head->y + (first + i) * head->y_stride, 1 / t->sum[i], head->dv);
+    for (size_t i = 0; i < t->count; i++) {
+        if (t->sum[i] != 0) scale_row(head->y + (t->first + i) * head->y_stride, 1 / t->sum[i], head->dv);
     }
 }
 
 void attention_f32(const attention_head *head, size_t first, size_t count, float *scratch) {
     tiles t = lay_out(head, scratch);
-    for (size_t i = 0; i < count; i += ATTENTION_QUERIES) {
-        query_tile(head, &t, first + i, count - i < ATTENTION_QUERIES ? count - i : ATTENTION_QUERIES);
+    for (size_t end = first + count; first < end; first += t.count) {
+        t.first = first;
+        t.count = end - first < ATTENTION_QUERIES ? end - first : ATTENTION_QUERIES;
+        t.packed = t.count >= FEW_QUERIES;
+        t.keys = t.packed ? ATTENTION_KEYS : FEW_QUERIES_KEYS;
+        query_block(&t);
     }
 }

@@ -19,8 +19,9 @@ typedef struct attention_head {
     ptrdiff_t low, high;           /* between -queries and keys */
 } attention_head;
 
+/* Keys are packed once for ATTENTION_QUERIES queries; scores are those of ATTENTION_ROWS queries and ATTENTION_KEYS keys. */
+enum { ATTENTION_ROWS = 24, ATTENTION_QUERIES = 12 * ATTENTION_ROWS, ATTENTION_KEYS = 128 };
 /* Floats of working memory for attention_f32. */
 size_t attention_scratch_floats(size_t d, size_t dv);
-/* Queries [first, first + count) of the head: threads split heads, and queries in multiples of ATTENTION_QUERIES. */
-enum { ATTENTION_QUERIES = 48, ATTENTION_KEYS = 64 };
+/* Queries [first, first + count) of the head: threads split heads, and queries in multiples of ATTENTION_ROWS. */
 void attention_f32(const attention_head *head, size_t first, size_t count, float *scratch);

@@ -18,7 +18,10 @@ static void pack_panel(float *panel, size_t first, size_t columns, size_t k, con
     for (size_t kk = 0; kk < k; kk++) {
         float *to = panel + kk * GEMM_NR + first;
         const float *from = b + kk * k_stride;
-        if (n_stride == 1) memcpy(to, from, columns * sizeof *to);
+        if (n_stride == 1 && columns == GEMM_NR) {          /* memcpy of a size not known is a call */
+            simd_store(to, simd_load(from));
+            simd_store(to + 4, simd_load(from + 4));
+        } else if (n_stride == 1) memcpy(to, from, columns * sizeof *to);
         else for (size_t j = 0; j < columns; j++) to[j] = from[j * n_stride];
     }
 }
@@ -58,6 +61,8 @@ typedef struct gemm_job {
     const float *add;      /* of the same element as c, or NULL */
     size_t add_stride;
     int relu;
+    size_t at;             /* where in a panel the rows begin that are used */
+    const float *bias;     /* [GEMM_NR] for all panels, NULL: each panel's own */
 } gemm_job;
 
 /* The columns of a tile [mr, columns] that there are: the last n of a matrix. */
@@ -76,12 +81,13 @@ static SIMD_NOINLINE void store_some_columns(const gemm_job *job, float *c, cons
 SIMD_INLINE void tile(size_t mr, size_t vectors, const gemm_job *job, float *c, const float *add, const float *const *rows,
                       const float *panel, size_t n) {
     v128_t acc[GEMM_MR][8];
-    const size_t panel_stride = job->panel_stride;
+    const size_t panel_stride = job->panel_stride, start_stride = job->bias ? 0 : panel_stride;
+    const float *start = job->bias ? job->bias : panel;
     for (size_t v = 0; v < vectors; v++) {
-        v128_t bias = simd_load(panel + v / 2 * panel_stride + v % 2 * 4);
+        v128_t bias = simd_load(start + v / 2 * start_stride + v % 2 * 4);
         for (size_t r = 0; r < mr; r++) acc[r][v] = bias;
     }
-    const float *b = panel + GEMM_NR;
+    const float *b = panel + job->at;
     for (size_t tap = 0; tap < job->taps; tap++, rows += GEMM_MR) {
         const float *a[GEMM_MR];
         for (size_t r = 0; r < mr; r++) a[r] = rows[r];
@@ -184,7 +190,7 @@ void gemm_f32(float *c, size_t c_stride, const float *const *rows, size_t taps, 
     size_t k_total = taps * k;
     lam_activation activation = epilogue ? epilogue->activation : LAM_IDENTITY;
     gemm_job job = {taps, k, c_stride, panel_floats(k_total), epilogue ? epilogue->add : NULL, epilogue ? epilogue->add_stride : 0,
-                    activation == LAM_RELU};
+                    activation == LAM_RELU, GEMM_NR, NULL};
     size_t row_floats = taps > 1 ? 2 * k : k;       /* the taps of neighbouring rows are mostly the same pixels */
     size_t together = BLOCK_FLOATS / (row_floats ? row_floats : 1) / GEMM_MR * GEMM_MR;
     if (together < 2 * GEMM_MR) together = 2 * GEMM_MR;
@@ -205,5 +211,18 @@ void gemm_f32_matrix(float *c, size_t c_stride, const float *a, size_t a_stride,
         for (size_t r = 0; r < mb; r++) rows[r] = a + (i + r) * a_stride;
         gemm_f32(c + i * c_stride, c_stride, rows, 1, packed, mb, n, k, &part);
         if (part.add) part.add += mb * part.add_stride;
+    }
+}
+
+void gemm_f32_add_rows(float *c, size_t c_stride, const float *a, size_t a_stride, const float *packed, size_t k_total, size_t k0,
+                       size_t m, size_t n, size_t k) {
+    static const float zeros[GEMM_NR];
+    const float *rows[MATRIX_TILES * GEMM_MR];
+    for (size_t i = 0; i < m; i += MATRIX_TILES * GEMM_MR) {
+        size_t mb = m - i < MATRIX_TILES * GEMM_MR ? m - i : MATRIX_TILES * GEMM_MR;
+        for (size_t r = 0; r < mb; r++) rows[r] = a + (i + r) * a_stride;
+        float *part = c + i * c_stride;
+        const gemm_job job = {1, k, c_stride, panel_floats(k_total), part, c_stride, 0, (k0 + 1) * GEMM_NR, zeros};
+        block(&job, part, rows, packed, mb, n);
     }
 }

@@ -46,3 +46,6 @@ void gemm_f32(float *c, size_t c_stride, const float *const *rows, size_t taps, 
 /* The same for a plain matrix a [m, k] with a_stride; blocked over rows so that A and the panels stay in cache. */
 void gemm_f32_matrix(float *c, size_t c_stride, const float *a, size_t a_stride, const float *packed,
                      size_t m, size_t n, size_t k, const gemm_epilogue *epilogue);
+/* C += A B for rows [k0, k0 + k) of B [k_total, n] alone, without its bias. a [m, k] */
+void gemm_f32_add_rows(float *c, size_t c_stride, const float *a, size_t a_stride, const float *packed, size_t k_total, size_t k0,
+                       size_t m, size_t n, size_t k);

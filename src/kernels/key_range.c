@@ -16,6 +16,16 @@ SIMD_INLINE v128_t four_sums(const v128_t *a) {
     return wasm_f32x4_add(wasm_i32x4_shuffle(low, high, 0, 1, 4, 5), wasm_i32x4_shuffle(low, high, 2, 3, 6, 7));
 }
 
+/* Keys side by side are not read in memory's order, which is what the machine foresees: of a long range, that comes from memory, each
+ * cache line of the next keys is touched in order first. */
+SIMD_INLINE void touch(const float *first, size_t stride, size_t count, size_t left, size_t d) {
+    enum { LONG = 256, LINE = 16 };
+    if (count < LONG) return;
+    for (size_t j = 0; j < TOGETHER && j < left; j++) {
+        for (size_t i = 0; i < d; i += LINE) (void)*(const volatile float *)(first + j * stride + i);
+    }
+}
+
 /* `rows` is a constant where this is inlined: 1 or 2. */
 SIMD_INLINE void score_tile(size_t rows, float *scores, size_t score_stride, const float *q, size_t q_stride, const float *k, size_t k_stride,
                             size_t n, size_t d) {
@@ -56,6 +66,7 @@ void range_scores_f32(float *scores, size_t score_stride, const float *q, size_t
     for (size_t j = 0; j < range->count; j += TOGETHER) {
         const float *k = range->k + j * range->k_stride;
         size_t n = range->count - j, r = 0;
+        touch(k, range->k_stride, range->count, n, d);
         for (; r + 2 <= rows; r += 2) score_2(scores + r * score_stride + j, score_stride, q + r * q_stride, q_stride, k, range->k_stride, n, d);
         if (r < rows) score_1(scores + r * score_stride + j, q + r * q_stride, k, range->k_stride, n, d);
     }
@@ -100,6 +111,7 @@ void range_values_f32(float *y, size_t y_stride, const float *weights, size_t we
     for (size_t j = 0; j < range->count; j += TOGETHER) {
         const float *v = range->v + j * range->v_stride;
         size_t n = range->count - j, r = 0;
+        touch(v, range->v_stride, range->count, n, d);
         for (; r + 2 <= rows; r += 2) value_2(y + r * y_stride, y_stride, weights + r * weight_stride + j, weight_stride, v, range->v_stride, n, d);
         if (r < rows) value_1(y + r * y_stride, weights + r * weight_stride + j, v, range->v_stride, n, d);
     }

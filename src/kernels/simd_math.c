@@ -8,6 +8,7 @@ const simd_math_constants simd_math = {
     .exp_min = -104.0f, .exp_max = 89.0f,
     .exp_2 = 0.49999997f, .exp_3 = 0.16666545f, .exp_4 = 0.0416678041f, .exp_5 = 0.00836640783f, .exp_6 = 0.00138402148f,
     .one = 1.0f, .two = 2.0f,
+    .round_biased = 12583039.0f, .exp2_min = -127.0f,      /* 127 more: the last bits of a sum are an exponent's */
     .tail_max = 13.0f, .tail_exponent = -0.72134752f,
     .exp2 = {1.0f, 0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151299f, 0.00132647227f},
     .tail_p = {0.5f, 0.341219604f, 0.107726708f, 0.0142828915f},

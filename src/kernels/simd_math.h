@@ -10,6 +10,7 @@ typedef struct simd_math_constants {
     float exp_min, exp_max;
     float exp_2, exp_3, exp_4, exp_5, exp_6;
     float one, two;
+    float round_biased, exp2_min;
     float tail_max, tail_exponent, exp2[6], tail_p[4], tail_q[5];
     float log1p_p[3], log1p_q[4];
     float gelu_inner, gelu_cubic, quick_gelu;
@@ -44,6 +45,15 @@ SIMD_INLINE v128_t simd_exp(v128_t x) {
     v128_t half = wasm_i32x4_shr(n, 1);
     p = wasm_f32x4_add(p, simd_splat(&simd_math.one));
     return wasm_f32x4_mul(wasm_f32x4_mul(p, simd_power_of_two(half)), simd_power_of_two(wasm_i32x4_sub(n, half)));
+}
+
+/* 2^x for x < 128; below 2^-126.5 it is 0. */
+SIMD_INLINE v128_t simd_exp2(v128_t x) {
+    v128_t magic = simd_splat(&simd_math.round_biased);
+    x = simd_max(x, simd_splat(&simd_math.exp2_min));
+    v128_t t = wasm_f32x4_add(x, magic), f = wasm_f32x4_sub(x, wasm_f32x4_sub(t, magic)), p = simd_splat(&simd_math.exp2[5]);
+    for (int i = 4; i >= 0; i--) p = simd_madd(p, f, simd_splat(&simd_math.exp2[i]));
+    return wasm_f32x4_mul(p, wasm_i32x4_shl(t, 23));
 }
 
 /* e^-|x|, in (0, 1] */

@@ -36,7 +36,7 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
     return LAM_OK;
 }
 
-typedef struct job { const lam_run *run; attention_head head; int blocks; } job;
+typedef struct job { const lam_run *run; attention_head head; size_t block, blocks; } job;   /* queries of a task, and tasks of a head */
 
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
     (void)shared;
@@ -60,7 +60,8 @@ static void attend(void *argument, int index, int thread) {
     const lam_run *r = j->run;
     const lam_tensor *in = r->in;
     attention_head head = j->head;
-    size_t at = (size_t)(index / j->blocks), first = (size_t)(index % j->blocks) * ATTENTION_QUERIES;
+    /* The last queries first: where they see only what is before them they take longest. */
+    size_t at = (size_t)index / j->blocks, first = (j->blocks - 1 - (size_t)index % j->blocks) * j->block;
     size_t heads = (size_t)dim(&in[Q].shape, 3), kv_heads = (size_t)dim(&in[K].shape, 3);
     size_t kv = at / heads * kv_heads + at % heads / (heads / kv_heads);
     head.y = r->out.data + at * head.queries * head.dv;
@@ -68,7 +69,7 @@ static void attend(void *argument, int index, int thread) {
     head.k = in[K].data + kv * head.keys * head.d;
     head.v = in[V].data + kv * head.keys * head.dv;
     if (in[MASK].data) head.mask = in[MASK].data + mask_offset(&in[Q].shape, &in[MASK].shape, at);
-    size_t count = head.queries - first < ATTENTION_QUERIES ? head.queries - first : ATTENTION_QUERIES;
+    size_t count = head.queries - first < j->block ? head.queries - first : j->block;
     attention_f32(&head, first, count, r->scratch + (size_t)thread * r->scratch_floats);
 }
 
@@ -81,6 +82,15 @@ static void set_band(attention_head *head, const attention_params *p) {
     head->high = (ptrdiff_t)(high < -queries ? -queries : high < keys ? high : keys);
 }
 
+/* Large blocks, as even as they can be, since each packs its keys; smaller ones if threads would have too few of them. */
+static void set_blocks(job *j, size_t heads) {
+    size_t queries = j->head.queries, threads = (size_t)lam_pool_threads(j->run->pool), blocks = (queries + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES;
+    size_t most = (queries + 2 * ATTENTION_ROWS - 1) / (2 * ATTENTION_ROWS), wanted = threads > 1 ? (4 * threads + heads - 1) / heads : 1;
+    if (blocks < wanted) blocks = wanted < most ? wanted : most;
+    j->block = ((queries + blocks - 1) / blocks + ATTENTION_ROWS - 1) / ATTENTION_ROWS * ATTENTION_ROWS;
+    j->blocks = (queries + j->block - 1) / j->block;
+}
+
 static void run(const lam_run *r) {
     const attention_params *p = r->node->params;
     const lam_shape *q = &r->in[Q].shape, *k = &r->in[K].shape, *v = &r->in[V].shape, *mask = &r->in[MASK].shape;
@@ -91,8 +101,9 @@ static void run(const lam_run *r) {
         .mask_stride = r->in[MASK].data && dim(mask, 2) != 1 ? (size_t)dim(mask, 1) : 0, .one_mask = r->in[MASK].data && dim(mask, 1) == 1,
     } };
     set_band(&j.head, p);
-    j.blocks = (int)((queries + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES);
-    pool_for(r->pool, (int)(shape_elements(&r->out.shape) / (queries * dv)) * j.blocks, attend, &j);
+    size_t heads = shape_elements(&r->out.shape) / (queries * dv);
+    set_blocks(&j, heads);
+    pool_for(r->pool, (int)(heads * j.blocks), attend, &j);
 }
 
 /* A window leaves left + right + 1 keys of each query; what one side alone hides depends on the query and is counted. */

@@ -10,6 +10,8 @@
 #include "ops.h"
 
 enum { Q, KV, WEIGHT };
+/* Queries that are carried into the latent space together. */
+enum { QUERIES = 2 * ATTENTION_ROWS };
 /* Keys that scratch grows by, so that a session does not plan anew for every token. */
 enum { KEY_STEP = 256 };
 
@@ -89,7 +91,7 @@ static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
     (void)shared;
     sizes n = sizes_of(r);
     size_t keys = (n.s + KEY_STEP - 1) / KEY_STEP * KEY_STEP;
-    *per_thread = n.absorbed ? ATTENTION_QUERIES * (2 * n.c + n.rope) + attention_scratch_floats(n.c + n.rope, n.c)
+    *per_thread = n.absorbed ? QUERIES * (2 * n.c + n.rope) + attention_scratch_floats(n.c + n.rope, n.c)
                              : scratch_times(keys, n.nope + n.rope + n.v) + attention_scratch_floats(n.nope + n.rope, n.v);
 }
 
@@ -107,16 +109,16 @@ static attention_head head_of(const job *j, size_t batch, size_t head) {
     };
 }
 
-/* ATTENTION_QUERIES queries of one head over the latents. */
+/* QUERIES queries of one head over the latents. */
 static void attend_latents(void *argument, int index, int thread) {
     const job *j = argument;
     const sizes *n = &j->n;
-    size_t first = (size_t)(index % j->blocks) * ATTENTION_QUERIES, at = (size_t)(index / j->blocks), batch = at / n->heads;
-    size_t count = n->t - first < ATTENTION_QUERIES ? n->t - first : ATTENTION_QUERIES, wide = n->c + n->rope;
+    size_t first = (size_t)(index % j->blocks) * QUERIES, at = (size_t)(index / j->blocks), batch = at / n->heads;
+    size_t count = n->t - first < QUERIES ? n->t - first : QUERIES, wide = n->c + n->rope;
     head_weights w = weights_of(j->run->node, n->c, at % n->heads);
     attention_head whole = head_of(j, batch, at % n->heads), head = whole;
     float *q = j->run->scratch + (size_t)thread * j->run->scratch_floats;   /* [count, c + rope] */
-    float *y = q + ATTENTION_QUERIES * wide;                                /* [count, c] */
+    float *y = q + QUERIES * wide;                                /* [count, c] */
     const float *from = whole.q + first * whole.q_stride;
     gemm_f32_matrix(q, wide, from, whole.q_stride, w.absorb, count, n->c, n->nope, NULL);
     for (size_t i = 0; i < count; i++) memcpy(q + i * wide + n->c, from + i * whole.q_stride + n->nope, n->rope * sizeof(float));
@@ -130,7 +132,7 @@ static void attend_latents(void *argument, int index, int thread) {
     head.queries = count;
     head.low = -(ptrdiff_t)count;
     head.high += (ptrdiff_t)first;
-    attention_f32(&head, 0, count, y + ATTENTION_QUERIES * n->c);
+    attention_f32(&head, 0, count, y + QUERIES * n->c);
     gemm_f32_matrix(whole.y + first * whole.y_stride, whole.y_stride, y, n->c, w.value, count, n->v, n->c, NULL);
 }
 
@@ -156,7 +158,7 @@ static void attend_expanded(void *argument, int index, int thread) {
 static void run(const lam_run *r) {
     job j = { .run = r, .n = sizes_of(r) };
     int heads = r->in[Q].shape.dims[0] * (int)j.n.heads;
-    j.blocks = (int)((j.n.t + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES);
+    j.blocks = (int)((j.n.t + QUERIES - 1) / QUERIES);
     if (j.n.absorbed) pool_for(r->pool, heads * j.blocks, attend_latents, &j);
     else pool_for(r->pool, heads, attend_expanded, &j);
 }

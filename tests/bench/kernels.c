@@ -136,6 +136,12 @@ BENCH void bench_activation(size_t times, size_t n, int activation) {
     for (size_t t = 0; t < times; t++) activation_f32(y, x, n, (lam_activation)activation);
 }
 
+BENCH void bench_copy(size_t times, size_t n) {
+    used = 0;
+    float *x = take(n), *y = take(n);
+    for (size_t t = 0; t < times; t++) memcpy(y, x, n * sizeof *y);
+}
+
 BENCH void bench_softmax(size_t times, size_t rows, size_t d) {
     used = 0;
     float *x = take(rows * d), *y = take(rows * d);
@@ -146,6 +152,12 @@ BENCH void bench_layer_norm(size_t times, size_t rows, size_t d) {
     used = 0;
     float *x = take(rows * d), *y = take(rows * d), *weight = take(d), *bias = take(d);
     for (size_t t = 0; t < times; t++) layer_norm_f32(y, x, rows, d, weight, bias, 1e-5f);
+}
+
+BENCH void bench_rms_norm(size_t times, size_t rows, size_t d) {
+    used = 0;
+    float *x = take(rows * d), *y = take(rows * d), *weight = take(d);
+    for (size_t t = 0; t < times; t++) rms_norm_f32(y, x, rows, d, weight, 1e-5f);
 }
 
 BENCH void bench_avg_pool(size_t times, size_t h, size_t w, size_t c) {
@@ -161,12 +173,19 @@ BENCH void bench_transpose(size_t times, size_t rows, size_t columns) {
     for (size_t t = 0; t < times; t++) transpose_f32(y, rows, x, columns, rows, columns);
 }
 
-BENCH void bench_attention(size_t times, size_t queries, size_t keys, size_t d) {
+/* Heads one after the other, as the op does them: the calls of one thread. */
+BENCH void bench_attention(size_t times, size_t heads, size_t queries, size_t keys, size_t d, int causal) {
     used = 0;
-    float *q = take(queries * d), *k = take(keys * d), *v = take(keys * d), *y = take(queries * d), *scratch = take(attention_scratch_floats(d, d));
-    const attention_head head = {.y = y, .q = q, .k = k, .v = v, .y_stride = d, .q_stride = d, .k_stride = d, .v_stride = d,
-                                 .queries = queries, .keys = keys, .d = d, .dv = d, .scale = 0.125f};
-    for (size_t t = 0; t < times; t++) attention_f32(&head, 0, queries, scratch);
+    float *q = take(heads * queries * d), *k = take(heads * keys * d), *v = take(heads * keys * d), *y = take(heads * queries * d);
+    float *scratch = take(attention_scratch_floats(d, d));
+    for (size_t t = 0; t < times; t++) {
+        for (size_t h = 0; h < heads; h++) {
+            const attention_head head = {.y = y + h * queries * d, .q = q + h * queries * d, .k = k + h * keys * d, .v = v + h * keys * d,
+                                         .y_stride = d, .q_stride = d, .k_stride = d, .v_stride = d, .queries = queries, .keys = keys, .d = d, .dv = d,
+                                         .scale = 8, .banded = causal, .low = -(ptrdiff_t)queries, .high = (ptrdiff_t)(keys - queries)};
+            attention_f32(&head, 0, queries, scratch);
+        }
+    }
 }
 
 /* The last block of queries of one key head with two query heads, d 64; rows as far apart as those of four key heads are. */

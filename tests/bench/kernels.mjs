@@ -1,7 +1,8 @@
 // Speed of single kernels, one thread: GFLOP/s and the fraction of the roof measured in the same run.
-//   node tests/bench/kernels.mjs relaxed|simd [--only gemm] [--runs 21]
+//   node tests/bench/kernels.mjs relaxed|simd [--only 'gemm 1 x|attention'] [--runs 21]
 // Compiles tests/bench/kernels.c with the kernels by web/emcc into build/bench/. The roof is measured before and after
-// every case and the larger counts; a case's figure is the median of its runs, the best run is printed beside it.
+// every case and the larger counts; a case's figure is the median of its runs, the best run is printed beside it;
+// pointwise functions take turns with a copy of as much.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
@@ -26,7 +27,7 @@ function compile() {
   mkdirSync(dirname(wasm), { recursive: true });
   const relaxed = build === 'relaxed' ? ['-mrelaxed-simd', '-DLAM_RELAXED'] : [];
   execFileSync(options.emcc, [
-    '-O3', '-msimd128', ...relaxed, '-std=c11', '--no-entry', '-I', join(root, 'src'), '-sSTANDALONE_WASM', '-sINITIAL_MEMORY=256MB', '-o', wasm,
+    '-O3', '-msimd128', '-mbulk-memory', ...relaxed, '-std=c11', '--no-entry', '-I', join(root, 'src'), '-sSTANDALONE_WASM', '-sINITIAL_MEMORY=256MB', '-o', wasm,
     join(root, 'tests/bench/kernels.c'), ...sources,
   ], { stdio: 'inherit' });
   return new WebAssembly.Module(readFileSync(wasm));
@@ -51,13 +52,18 @@ function time(work, times) {
   return (performance.now() - start) / times;
 }
 
-/** Milliseconds of one call of work(times): as many runs as asked for, each about RUN_MS long. */
-function measure(work) {
-  let times = 1;
-  const warm = performance.now();
-  while (performance.now() - warm < 150) work(times);
-  while (time(work, times) * times < RUN_MS / 2 && times < 1e9) times *= 2;
-  return Array.from({ length: Number(options.runs) }, () => time(work, times));
+/** Milliseconds of one call of each work(times), in turn: as many runs as asked for, each about RUN_MS long. */
+function measure(...works) {
+  const times = works.map((work) => {
+    let count = 1;
+    const warm = performance.now();
+    while (performance.now() - warm < 150) work(count);
+    while (time(work, count) * count < RUN_MS / 2 && count < 1e9) count *= 2;
+    return count;
+  });
+  const runs = works.map(() => []);
+  for (let i = 0; i < Number(options.runs); i++) works.forEach((work, j) => runs[j].push(time(work, times[j])));
+  return runs;
 }
 
 const wasm = instantiate(compile());
@@ -76,6 +82,9 @@ const GEMMS = [[1024, 1024, 1024], [512, 512, 512], [128, 128, 128], [3136, 64, 
   [196, 1024, 256], [196, 256, 1024], [49, 2048, 512], [49, 512, 2048], [77, 512, 512], [50, 2048, 2048], [6, 1024, 1024], [1, 1024, 1024],
   [1, 4096, 1024], [2, 1024, 1024], [3, 1024, 1024], [4, 1024, 1024], [5, 1024, 1024]];
 
+const ACTIVATIONS = ['identity', 'relu', 'sigmoid', 'silu', 'tanh', 'gelu', 'gelu_tanh', 'quick_gelu', 'mish', 'softplus'];
+const MILLION = 1 << 20;
+
 /** @type {{ name: string, flops?: number, bytes?: number, work: (times: number) => void }[]} */
 const cases = [
   ...GEMMS.map(([m, n, k]) => ({
@@ -89,16 +98,22 @@ const cases = [
   ...[[112, 64, 3], [28, 256, 3], [14, 512, 5]].map(([s, c, k]) => ({
     name: `depthwise ${k}x${k} ${s}x${s}x${c}`, flops: 2 * k * k * s * s * c, work: (t) => wasm.bench_depthwise(t, s, s, c, k),
   })),
-  ...[[197, 197, 64], [77, 77, 64], [512, 512, 64], [1, 512, 64]].map(([q, k, d]) => ({
-    name: `attention ${q} x ${k}, d ${d}`, flops: 4 * q * k * d, work: (t) => wasm.bench_attention(t, q, k, d),
+  ...[[16, 2048, 2048, 64, 1], [1, 197, 197, 64, 0], [1, 77, 77, 64, 1], [1, 512, 512, 64, 0], [16, 1, 512, 64, 1], [16, 1, 4096, 64, 1]].map(([h, q, k, d, causal]) => ({
+    name: `attention ${h} x ${q} x ${k}, d ${d}${causal ? ', causal' : ''}`, flops: 4 * h * d * (causal ? q * (k - (q - 1) / 2) : q * k), bytes: q === 1 ? 8 * h * k * d : undefined,
+    work: (t) => wasm.bench_attention(t, h, q, k, d, causal),
   })),
   ...[[4096, 8], [4096, 16], [16384, 16]].map(([keys, stride]) => ({
     name: `sparse attention of 48 rows after ${keys}, stride ${stride}`, flops: 48 * 4 * 64 * (keys / stride + 4 * 16 + 8 + 64 + 2),
     work: (t) => wasm.bench_sparse_attention(t, keys, stride),
   })),
-  ...['identity', 'relu', 'sigmoid', 'silu', 'tanh', 'gelu', 'gelu_tanh', 'quick_gelu', 'mish', 'softplus'].map((name, i) => ({
+  ...ACTIVATIONS.map((name, i) => ({
     name: `activation ${name}, 4096`, bytes: 8 * 4096, elements: 4096, work: (t) => wasm.bench_activation(t, 4096, i),
   })),
+  { name: 'copy of 1 M', elements: MILLION, bytes: 8 * MILLION, work: (t) => wasm.bench_copy(t, MILLION) },
+  ...ACTIVATIONS.map((name, i) => ({ name: `${name} of 1 M`, elements: MILLION, work: (t) => wasm.bench_activation(t, MILLION, i), copied: MILLION })),
+  { name: 'softmax 1024 x 1024', elements: MILLION, work: (t) => wasm.bench_softmax(t, 1024, 1024), copied: MILLION },
+  { name: 'layer norm 1024 x 1024', elements: MILLION, work: (t) => wasm.bench_layer_norm(t, 1024, 1024), copied: MILLION },
+  { name: 'rms norm 1024 x 1024', elements: MILLION, work: (t) => wasm.bench_rms_norm(t, 1024, 1024), copied: MILLION },
   { name: 'softmax 77 x 77', elements: 77 * 77, work: (t) => wasm.bench_softmax(t, 77, 77) },
   { name: 'softmax 8 x 1024', elements: 8192, work: (t) => wasm.bench_softmax(t, 8, 1024) },
   { name: 'layer norm 50 x 1024', elements: 51200, work: (t) => wasm.bench_layer_norm(t, 50, 1024) },
@@ -108,13 +123,14 @@ const cases = [
 ];
 
 console.log(`${build}, node ${process.version}, roof ${roof().toFixed(1)} GFLOP/s`);
-for (const { name, flops, bytes, elements, work } of cases.filter((c) => c.name.includes(options.only))) {
+for (const { name, flops, bytes, elements, copied, work } of cases.filter((c) => new RegExp(options.only).test(c.name))) {
   const before = roof();
-  const runs = measure(work);
+  const [runs, copies] = copied ? measure(work, (t) => wasm.bench_copy(t, copied)) : measure(work);
   const top = Math.max(before, roof());
   const ms = median(runs);
   const best = Math.min(...runs);
   const rate = flops ? `${(flops / ms / 1e6).toFixed(1)} GFLOP/s ${(100 * flops / ms / 1e6 / top).toFixed(0)} % of ${top.toFixed(1)} (best ${(flops / best / 1e6).toFixed(1)})`
-    : `${(elements / ms / 1e6).toFixed(2)} Gelements/s`;
-  console.log(`${name.padEnd(44)} ${ms.toFixed(4).padStart(9)} ms  ${rate}${bytes ? `  ${(bytes / ms / 1e6).toFixed(1)} GB/s` : ''}`);
+    : `${(elements / ms / 1e6).toFixed(2)} Gelements/s (best ${(elements / best / 1e6).toFixed(2)})`;
+  const beside = copied ? `  ${(ms / median(copies)).toFixed(2)} x a copy's ${median(copies).toFixed(4)} ms` : '';
+  console.log(`${name.padEnd(44)} ${ms.toFixed(4).padStart(9)} ms  ${rate}${bytes ? `  ${(bytes / ms / 1e6).toFixed(1)} GB/s` : ''}${beside}`);
 }

@@ -86,6 +86,23 @@ static void packing(void) {
     check_free(b); check_free(turned); check_free(spread); check_free(bias); check_free(scale); check_free(shift);
 }
 
+/* Some rows of B alone, added to what is there; the bias is not. */
+static void add_rows(void) {
+    size_t m = check_size(0, 30), n = check_size(0, 40), k_total = check_size(0, 40), k0 = check_size(0, k_total), k = check_size(0, k_total - k0);
+    size_t a_stride = k + check_size(0, 3), c_stride = n + check_size(0, 3), c_floats = m ? (m - 1) * c_stride + n : 0;
+    if (check_size(0, 9) == 0) m = check_size(0, 400), c_floats = m ? (m - 1) * c_stride + n : 0;     /* more rows than are taken together */
+    float *a = check_floats(m ? (m - 1) * a_stride + k : 0), *b = check_floats(k_total * n), *bias = check_floats(n);
+    float *c = check_floats(c_floats), *expected = check_floats(c_floats), *packed = check_floats(gemm_packed_floats(k_total, n));
+    gemm_pack_f32(packed, k_total, 0, k_total, 0, n, b, n, 1);
+    gemm_pack_bias(packed, k_total, n, bias);
+    memcpy(expected, c, c_floats * sizeof *c);
+    reference_gemm(expected, c_stride, a, a_stride, b + k0 * n, NULL, c, m, n, k, LAM_IDENTITY);
+    gemm_f32_add_rows(c, c_stride, a, a_stride, packed, k_total, k0, m, n, k);
+    if (!check_close(c, expected, c_floats, 2e-6, "rows of b")) printf("    m %zu n %zu k %zu of %zu from %zu\n", m, n, k, k_total, k0);
+    check_free(a); check_free(b); check_free(bias);
+    check_free(c); check_free(expected); check_free(packed);
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
     for (size_t m = 0; m <= 13; m++) {                                /* every edge of a tile */
@@ -105,5 +122,6 @@ int main(int argc, char **argv) {
         one(&s);
     }
     for (int i = 0; i < 100; i++) packing();
+    for (int i = 0; i < 300; i++) add_rows();
     return check_end("gemm");
 }
