@@ -16,6 +16,7 @@ const SAMPLES = [
   'dog-face', 'robot', 'pizza', 'rocket', 'octopus', 'guitar', 'bicycle', 'ghost', 'cactus', 'castle', 'sunflower', 'umbrella',
 ];
 const PROFILE_DELAY = 400; // milliseconds without a new picture, so that drawing is not slowed down
+const PROFILES = 9;
 
 const $ = id => document.getElementById(id);
 const progress = new Progress($('model-loading'), $('model-progress'), $('model-progress-text'));
@@ -93,7 +94,9 @@ function showResult({ labels, times }) {
 
 async function profile(tensor) {
   try {
-    chart.show(await classifier.model.profile(tensor));
+    const runs = [];
+    for (let i = 0; i < PROFILES; i++) runs.push(await classifier.model.profile(tensor));
+    chart.show(runs);
     $('layers').hidden = false;
   } catch (error) {
     showError($('model-error'), error, { intro: 'The layers could not be timed.', retry: () => profile(tensor) });

@@ -1,10 +1,12 @@
 /**
- * Time of each layer: a strip that shows the stages of the network in proportion, and a table with a bar in each row, which is
+ * Time, rate and data of each layer: a strip that shows the stages of the network in proportion, and a table with bars in each row, which is
  * both the chart and its text.
  */
-import { formatPercent, formatTime } from './format.js';
+import { formatBytes, formatPercent, formatTime } from './format.js';
 
-/** @typedef {{ path: string, name: string, shape: number[], milliseconds: number, gflops: number }} Layer one row of `model.profile` */
+/** @typedef {{ path: string, name: string, shape: number[], milliseconds: number, flops: number, bytes: number, gflops: number }} Layer one row of `model.profile` */
+
+const sum = (layers, measure) => layers.reduce((total, layer) => total + layer[measure], 0);
 
 const STAGES = ['stem', 'layer1', 'layer2', 'layer3', 'layer4', 'attnpool'];
 
@@ -37,31 +39,53 @@ function renderStrip(strip, layers, total) {
   strip.replaceChildren(bar, legend);
 }
 
-/** @param {HTMLTableElement} table @param {Layer[]} layers @param {number} slowest milliseconds */
-function renderTable(table, layers, slowest) {
+/** A bar as long as the value is of the largest. */
+function bar(layer, measure, layers) {
+  const largest = layers.reduce((max, other) => Math.max(max, other[measure]), 0);
+  const part = element('span', 'layer-bar');
+  part.setAttribute('aria-hidden', 'true');
+  part.style.setProperty('--part', String(largest > 0 ? layer[measure] / largest : 0));
+  return part;
+}
+
+/** @param {HTMLTableElement} table @param {Layer[]} layers */
+function renderTable(table, layers) {
   const head = element('tr', '');
-  for (const [title, className] of [['Layer', ''], ['Output', 'shape'], ['Time', 'number'], ['GFLOP/s', 'number flops']]) {
+  for (const [title, className] of [['Layer', ''], ['Output', 'shape'], ['Time', 'number'], ['GFLOP/s', 'number flops'], ['Data', 'number bytes']]) {
     const cell = element('th', className, title);
     cell.scope = 'col';
     head.append(cell);
   }
-  const rows = layers.map(({ path, name, shape, milliseconds, gflops }) => {
+  const rows = layers.map(layer => {
+    const { path, name, shape, milliseconds, gflops, bytes } = layer;
     const row = element('tr', `stage-${stageOf(path)}`);
-    const title = element('th', 'layer', element('span', 'layer-path', path || 'model'), ' ', element('span', 'layer-name', name.replaceAll('_', ' ').replaceAll('+', ' + ')));
+    const title = element('th', 'layer', element('span', 'layer-path', path || 'model'), ' ', element('span', 'layer-name', name.replaceAll('_', ' ').replaceAll('+', ' + ')),
+      bar(layer, 'milliseconds', layers));
     title.scope = 'row';
-    const bar = element('span', 'layer-bar');
-    bar.setAttribute('aria-hidden', 'true');
-    bar.style.setProperty('--part', String(slowest > 0 ? milliseconds / slowest : 0));
-    title.append(bar);
     row.append(title, element('td', 'shape', shape.join(' × ')), element('td', 'number', formatTime(milliseconds)),
-      element('td', 'number flops', gflops > 0 ? gflops.toFixed(1) : '–'));
+      element('td', 'number flops', gflops > 0 ? gflops.toFixed(1) : '–', bar(layer, 'gflops', layers)),
+      element('td', 'number bytes', bytes > 0 ? formatBytes(bytes) : '–', bar(layer, 'bytes', layers)));
     return row;
   });
-  const caption = element('caption', 'visually-hidden', 'Time of each layer, with the shape of its output and its rate');
+  const caption = element('caption', 'visually-hidden', 'Time of each layer, with the shape of its output, its rate, and the data it touches: inputs, weights and outputs');
   table.replaceChildren(caption, element('thead', '', head), element('tbody', '', ...rows));
 }
 
-/** The chart of one profile; `show` draws it, `order` sorts its rows. */
+/**
+ * The median keeps out what else the machine did. Where a page is not isolated, clocks may tick in whole milliseconds, most layers take none, and
+ * only the mean says something.
+ * @param {Layer[][]} runs
+ * @returns {Layer[]}
+ */
+function typical(runs) {
+  return runs[0].map((layer, i) => {
+    const times = runs.map(run => run[i].milliseconds).sort((a, b) => a - b);
+    const milliseconds = times[times.length >> 1] || times.reduce((total, time) => total + time, 0) / times.length;
+    return { ...layer, milliseconds, gflops: milliseconds > 0 ? layer.flops / milliseconds / 1e6 : 0 };
+  });
+}
+
+/** The chart of a model's profile; `show` draws it, `order` sorts its rows. */
 export class LayerChart {
   /** @param {HTMLElement} strip @param {HTMLTableElement} table @param {HTMLElement} summary */
   constructor(strip, table, summary) {
@@ -71,11 +95,13 @@ export class LayerChart {
     this.slowestFirst = false;
   }
 
-  /** @param {Layer[]} layers in the order of the network */
-  show(layers) {
+  /** @param {Layer[][]} runs of the same picture, each in the order of the network */
+  show(runs) {
+    const layers = typical(runs);
     this.layers = layers;
-    const total = layers.reduce((sum, layer) => sum + layer.milliseconds, 0);
-    this.summary.textContent = `${layers.length} layers took ${formatTime(total)}. Batch norms and activations are fused into the layer before them.`;
+    const total = sum(layers, 'milliseconds');
+    const rate = total > 0 ? `, ${(sum(layers, 'flops') / total / 1e6).toFixed(1)} GFLOP/s, ${formatBytes(sum(layers, 'bytes'))} of data` : '';
+    this.summary.textContent = `${layers.length} layers took ${formatTime(total)}${rate}. Norms and activations are fused into them.`;
     renderStrip(this.strip, layers, total);
     this.draw();
   }
@@ -87,8 +113,7 @@ export class LayerChart {
   }
 
   draw() {
-    const slowest = this.layers.reduce((max, layer) => Math.max(max, layer.milliseconds), 0);
     const rows = this.slowestFirst ? [...this.layers].sort((a, b) => b.milliseconds - a.milliseconds) : this.layers;
-    renderTable(this.table, rows, slowest);
+    renderTable(this.table, rows);
   }
 }

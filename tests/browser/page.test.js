@@ -120,6 +120,11 @@ for (const name of BROWSERS) {
           await page.click('input[name=layer-order][value=slowest]');
           const times = await page.evaluate(() => [...document.querySelectorAll('#layer-table tbody tr td:nth-child(3)')].map(cell => parseFloat(cell.textContent)));
           assert.equal(times[0], Math.max(...times));
+          const [rates, data] = await page.evaluate(() => ['flops', 'bytes'].map(name => [...document.querySelectorAll(`#layer-table tbody .${name}`)].map(cell => cell.textContent)));
+          assert.ok(rates.some(rate => parseFloat(rate) > 0), `${rates}`); // the clock of a page without isolation may be coarse
+          assert.equal(data.length, times.length);
+          for (const bytes of data) assert.match(bytes, /^[\d.]+ [kM]B$|^–$/);
+          assert.match(await text(page, '#layers-summary'), /[\d.]+ GFLOP\/s, [\d.]+ MB of data/);
           assert.match(await text(page, '#accuracy'), /\d\s% and among the first five for [\d.]+\s%/);
         });
 
