@@ -19,10 +19,13 @@ import { compareOutputs, measure, startAll } from './measure.mjs';
 import { report } from './report.mjs';
 import { TABLE } from './rows.mjs';
 import { sizes } from './size.mjs';
+import { median } from './statistics.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '../..');
 const output = join(root, 'build/bench');
+/** Of how many runs the layers' times are the medians. */
+const PROFILES = 9;
 const ROOFS = ['fma', 'mul+add', 'dot', 'read', 'copy', 'copy, bulk'];
 
 const { values: options } = parseArgs({
@@ -77,6 +80,16 @@ function openNode() {
 const jobsOf = ({ label, jobs }) => jobs.filter(job => !parts || wanted.some(([who, what]) => who === label && what === job)
   || rows.some(({ ours: [, what] }) => !label.startsWith('lamella') && what.replace(', layer', '') === job));
 
+/** The layers of the tower with the medians of their times. */
+async function layerTimes(contestant) {
+  const runs = [];
+  for (let i = 0; i < PROFILES; i++) runs.push(await contestant.layers('tower'));
+  return runs[0].map((layer, i) => {
+    const milliseconds = median(runs.map(layers => layers[i].milliseconds));
+    return { ...layer, milliseconds, gflops: milliseconds && layer.flops / milliseconds / 1e6 };
+  });
+}
+
 /** @param {'node' | 'browser'} name */
 async function runIn(name, { wasm, bytes }) {
   const place = name === 'browser' ? await (await import('./browser.mjs')).openBrowser(ASSETS) : openNode();
@@ -102,7 +115,7 @@ async function runIn(name, { wasm, bytes }) {
       contestants: entrants.map(({ contestant: { label, threads, version } }) => ({ label, threads, version, note: CONTESTANTS.find(entry => entry.label === label)?.note })),
       absent: absent.map(({ label, why }) => ({ label, why })),
       reasons, errors, ...measured,
-      layers: tower && await tower.contestant.layers('tower'),
+      layers: tower && await layerTimes(tower.contestant),
       sizes: bytes,
     }, rows);
   } finally {
@@ -125,3 +138,8 @@ for (const name of places) {
 const file = options.json ?? join(output, `${results[0].date.replace(/[:.]/g, '-')}.json`);
 writeFileSync(file, JSON.stringify(results, null, 1));
 console.log(`Saved as ${file}`);
+if (options.picture) {
+  const picture = join(here, 'figures.svg');
+  writeFileSync(picture, (await import('./picture.mjs')).draw(results));
+  console.log(`Drawn as ${picture}`);
+}
