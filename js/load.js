@@ -27,6 +27,8 @@ import * as safetensors from './weights/safetensors.js';
 const TYPES = ['F32', 'F16', 'BF16', 'F64', 'I64', 'I32', 'I16', 'I8', 'U8', 'BOOL'];
 /** Bytes that go to the engine at once. */
 const PIECE = 1 << 20;
+/** Rows that the engine packs side by side: it is fastest when they come together. */
+const PANEL = 8;
 /** Bytes of the largest memory there is. */
 const ADDRESSABLE = 2 ** 32;
 
@@ -208,11 +210,11 @@ export async function loadWeights(runner, trace, weights, wanted, { onProgress, 
     if (!bytes) await runner.load(number(/** @type {string} */ (wanted.get(name))), 0, new Uint8Array(0), 0, shape[0] ?? 1);
   }
   let loaded = 0;
-  for await (const { name, offset, data } of weights.chunks([...wanted.keys()], { unit: (n) => rowBytes(infos.get(n)), signal })) {
+  for await (const { name, offset, data } of weights.chunks([...wanted.keys()], { unit: (n) => unit(rowBytes(infos.get(n))), signal })) {
     signal?.throwIfAborted();
     const { dtype } = /** @type {{ dtype: string }} */ (infos.get(name));
     const row = rowBytes(infos.get(name));
-    const step = Math.max(1, Math.floor(PIECE / row)) * row;
+    const step = Math.max(1, Math.floor(PIECE / unit(row))) * unit(row);
     for (let at = 0; at < data.byteLength; at += step) {
       const piece = data.subarray(at, at + step);
       await runner.load(number(/** @type {string} */ (wanted.get(name))), TYPES.indexOf(dtype), piece, (offset + at) / row, piece.byteLength / row);
@@ -228,3 +230,9 @@ export async function loadWeights(runner, trace, weights, wanted, { onProgress, 
  * @param {{ shape: readonly number[], bytes: number } | undefined} info
  */
 const rowBytes = (info) => (info ? info.bytes / (info.shape[0] || 1) : 1);
+
+/**
+ * Bytes that are not cut apart: a panel of rows, where that is no more than a piece.
+ * @param {number} row
+ */
+const unit = (row) => (row * PANEL <= PIECE ? row * PANEL : row);

@@ -67,7 +67,8 @@ struct lam_op {
     void (*at)(const lam_node *node, const lam_shape *in, int position, lam_shape *out);
     /* OP_CACHE: floats to keep for `context` tokens. */
     size_t (*state)(const lam_node *node, const lam_shape *in, int context);
-    /* Floats of node->packed, settled at compile time. NULL: none. */
+    /* Floats of node->packed, settled at compile time. NULL: none. Not cleared: pack and finish write all of it, padding too, since touching
+     * new memory is most of what loading takes. */
     size_t (*packed)(const lam_graph *g, lam_node *node);
     /* Writes rows [first, first + rows) of weight input `in` into node->packed. */
     void (*pack)(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows);

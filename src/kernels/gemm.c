@@ -48,10 +48,19 @@ void gemm_pack_bias(float *packed, size_t k_total, size_t n, const float *bias) 
 }
 
 void gemm_scale_columns(float *packed, size_t k_total, size_t n, const float *scale, const float *shift) {
-    for (size_t j = 0; j < n; j++) {
-        float *row = packed + j / GEMM_NR * panel_floats(k_total) + j % GEMM_NR;
-        row[0] = row[0] * scale[j] + shift[j];
-        for (size_t kk = 1; kk <= k_total; kk++) row[kk * GEMM_NR] *= scale[j];
+    for (size_t j = 0; j < n; j += GEMM_NR) {
+        float factors[GEMM_NR] = {0}, shifts[GEMM_NR] = {0};
+        size_t columns = n - j < GEMM_NR ? n - j : GEMM_NR;
+        memcpy(factors, scale + j, columns * sizeof *factors);
+        memcpy(shifts, shift + j, columns * sizeof *shifts);
+        v128_t low = simd_load(factors), high = simd_load(factors + 4);
+        float *bias = packed;
+        for (size_t kk = 0; kk <= k_total; kk++, packed += GEMM_NR) {
+            simd_store(packed, wasm_f32x4_mul(simd_load(packed), low));
+            simd_store(packed + 4, wasm_f32x4_mul(simd_load(packed + 4), high));
+        }
+        simd_store(bias, wasm_f32x4_add(simd_load(bias), simd_load(shifts)));
+        simd_store(bias + 4, wasm_f32x4_add(simd_load(bias + 4), simd_load(shifts + 4)));
     }
 }
 

@@ -74,6 +74,18 @@ static void pack(const lam_graph *g, lam_node *node, int in, const float *data, 
     }
 }
 
+static lam_status finish(const lam_graph *g, lam_node *node) {
+    const mla_params *p = node->params;
+    size_t c = (size_t)graph_shape(g, node->in[WEIGHT])->dims[1], nope = (size_t)p->nope;
+    for (size_t head = 0; head < (size_t)p->heads; head++) {
+        head_weights w = weights_of(node, c, head);
+        gemm_pack_bias(w.absorb, nope, c, NULL);
+        gemm_pack_bias(w.key, c, nope, NULL);
+        gemm_pack_bias(w.value, c, (size_t)p->v, NULL);
+    }
+    return LAM_OK;
+}
+
 /* ---- run ---- */
 
 typedef struct sizes { size_t t, s, c, nope, rope, v, heads; int absorbed; } sizes;
@@ -171,7 +183,7 @@ static double flops(const lam_run *r) {
 }
 
 static const lam_op op_mla = {
-    .name = "mla", .packs = 1u << WEIGHT, .shape = shape, .packed = packed, .pack = pack, .scratch = scratch, .run = run, .flops = flops,
+    .name = "mla", .packs = 1u << WEIGHT, .shape = shape, .packed = packed, .pack = pack, .finish = finish, .scratch = scratch, .run = run, .flops = flops,
 };
 
 lam_value lam_mla(lam_graph *g, lam_value q, lam_value kv, lam_value weight, int heads, int nope, int rope, int v, float scale) {
