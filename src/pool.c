@@ -1,6 +1,7 @@
 #define _POSIX_C_SOURCE 200112L
 #include "pool.h"
 #include <stdint.h>
+#include <string.h>
 #include "memory.h"
 
 #if !defined(__wasm__)
@@ -11,15 +12,19 @@
 enum { ASLEEP, ACTIVE, STOPPED };   /* lam_pool.state */
 enum { SPINS = 4000 };              /* looks without finding work, a few microseconds, before a worker sleeps */
 
+typedef struct share {
+    _Alignas(64) uint64_t left;   /* the first index that nobody has taken << 32 | the end of this thread's indices */
+} share;
+
 struct lam_pool {
     lam_task *task;   /* the current loop */
     void *arg;
-    int n;
     int threads;
     int woken;        /* since pool_enter */
+    int share_count;  /* threads that were asked for, whether they started or not */
+    share *shares;
     /* The words that threads pass to each other, on a cache line each. */
-    _Alignas(64) uint64_t work;   /* loops begun so far << 32 | indices of this one that nobody has taken yet */
-    _Alignas(64) int done;        /* indices whose task has returned */
+    _Alignas(64) int done;        /* indices that workers have done */
     _Alignas(64) int state;
     int sleepers, inside;         /* workers asleep, workers in lam_pool_worker */
 #if !defined(__wasm__)
@@ -105,9 +110,12 @@ static const int most_threads = 256;
 /* ---- the pool ------------------------------------------------------------------------------------------------------ */
 
 lam_pool *lam_pool_new(int threads) {
-    lam_pool *p = memory_alloc(sizeof *p);
+    threads = threads < 1 ? 1 : threads > most_threads ? most_threads : threads;
+    size_t shares = (size_t)threads * sizeof(share);
+    lam_pool *p = memory_alloc(sizeof *p + shares);
     if (!p) return NULL;
-    *p = (lam_pool){ .threads = threads < 1 ? 1 : threads > most_threads ? most_threads : threads };
+    *p = (lam_pool){ .threads = threads, .share_count = threads, .shares = (share *)(void *)(p + 1) };
+    memset(p->shares, 0, shares);
     return start(p);
 }
 
@@ -122,23 +130,37 @@ void lam_pool_free(lam_pool *p) {
 
 int lam_pool_threads(const lam_pool *p) { return p ? p->threads : 1; }
 
-/* Takes one index and does it; 0 when none was left. The words in `work` change together, so a worker that comes late can never
- * take an index of a loop whose task it does not see. */
+/* Takes an index and does it; 0 when none is left. Each thread has a part of the indices and takes them from its beginning, so that the
+ * same thread has the same part of a picture in its cache from layer to layer; then it takes from the ends of the others' parts. The words of
+ * `left` change together, so a thread that comes late takes an index of the loop whose task it sees, or none. */
 static int do_next(lam_pool *p, int thread) {
-    uint64_t work = LOAD(&p->work);
-    while ((uint32_t)work) {
-        if (!__atomic_compare_exchange_n(&p->work, &work, work - 1, 1, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
-        p->task(p->arg, p->n - (int)(uint32_t)work, thread);
-        __atomic_fetch_add(&p->done, 1, __ATOMIC_RELEASE);
-        return 1;
+    for (int i = 0, of = thread; i < p->share_count; i++, of = of + 1 < p->share_count ? of + 1 : 0) {
+        uint64_t left = LOAD(&p->shares[of].left);
+        while (left >> 32 < (uint32_t)left) {
+            uint64_t rest = i ? left - 1 : left + ((uint64_t)1 << 32);
+            if (!__atomic_compare_exchange_n(&p->shares[of].left, &left, rest, 1, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
+            p->task(p->arg, i ? (int)(uint32_t)rest : (int)(left >> 32), thread);
+            return 1;
+        }
     }
     return 0;
+}
+
+/* All indices that are left; how many they were. */
+static int do_all(lam_pool *p, int thread) {
+    int count = 0;
+    while (do_next(p, thread)) count++;
+    return count;
 }
 
 void lam_pool_worker(lam_pool *p, int thread) {
     ADD(&p->inside, 1);
     for (int idle = 0; LOAD(&p->state) != STOPPED; idle++) {
-        if (do_next(p, thread)) idle = 0;
+        int count = do_all(p, thread);
+        if (count) {
+            __atomic_fetch_add(&p->done, count, __ATOMIC_RELEASE);
+            idle = 0;
+        }
         if (idle < SPINS) continue;
         breathe();
         idle = 0;
@@ -170,11 +192,13 @@ void pool_for(lam_pool *p, int n, lam_task *task, void *arg) {
     p->woken = 1;
     p->task = task;
     p->arg = arg;
-    p->n = n;
     p->done = 0;
-    __atomic_store_n(&p->work, ((LOAD(&p->work) >> 32) + 1) << 32 | (uint32_t)n, __ATOMIC_RELEASE);
-    while (do_next(p, 0)) {}
-    for (int spins = 0; LOAD(&p->done) < n; spins++) {
+    for (int i = 0; i < p->threads; i++) {
+        uint64_t first = (uint64_t)n * (uint64_t)i / (uint64_t)p->threads, end = (uint64_t)n * (uint64_t)(i + 1) / (uint64_t)p->threads;
+        __atomic_store_n(&p->shares[i].left, first << 32 | end, __ATOMIC_RELEASE);
+    }
+    int own = do_all(p, 0);
+    for (int spins = 0; LOAD(&p->done) < n - own; spins++) {
         if (spins % SPINS == SPINS - 1) breathe();
     }
 }

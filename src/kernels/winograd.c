@@ -5,18 +5,16 @@
 #include "winograd_points.h"
 
 /* A block is up to MAX_TILES tiles of the output, fewer where their transformed inputs would not stay in the second cache level,
- * but at least MIN_TILES, since all weights are read again for each block.
- * Where tiles give fewer than MIN_BLOCKS for threads to share, the output channels are divided, too, but into groups of at least
- * MIN_GROUP_PANELS: who takes a group transforms the inputs anew. */
+ * but at least MIN_TILES, since all weights are read again for each block. A unit of work is one panel of output channels of a block. */
 enum { CHANNELS = 64, OUTPUT_TILES = 6 };      /* of one pass: its halves fit the first level */
-enum { MAX_TILES = 24, MIN_TILES = 18, MAX_POINTS = 36, MAX_EDGE = 6, CACHE_FLOATS = 192 * 1024, LINE = 16, MIN_BLOCKS = 4, MIN_GROUP_PANELS = 16 };
+enum { MAX_TILES = 24, MIN_TILES = 18, MAX_POINTS = 36, MAX_EDGE = 6, CACHE_FLOATS = 192 * 1024, LINE = 16 };
 
 /* How a convolution is cut. */
 typedef struct cut {
     size_t edge, points;                    /* tile + 2, and its square */
     size_t tiles_w, tiles_image, tiles;     /* tiles in a row, an image, the batch */
     size_t block_tiles, tile_blocks;
-    size_t panels, groups, group_panels;    /* panels of GEMM_NR output channels, and groups of them */
+    size_t panels;                          /* of GEMM_NR output channels */
     size_t c4;                              /* c rounded up to whole vectors */
     size_t v_point;                         /* floats from one point's transformed inputs to the next, off the powers of two */
     size_t packed_point, packed_panel;
@@ -38,22 +36,19 @@ static cut cut_of(const winograd_conv *conv) {
     k.block_tiles = k.tile_blocks ? divide_up(k.tiles, k.tile_blocks) : 0;
     k.v_point = k.block_tiles * k.c4 + LINE;
     k.panels = divide_up(conv->n, GEMM_NR);
-    size_t groups = k.tile_blocks ? divide_up(MIN_BLOCKS, k.tile_blocks) : 1, most = divide_up(k.panels, MIN_GROUP_PANELS);
-    k.group_panels = divide_up(k.panels, groups < most ? groups : most ? most : 1);
-    k.groups = k.group_panels ? divide_up(k.panels, k.group_panels) : 0;
     k.packed_point = (conv->c + 1) * GEMM_NR;
     k.packed_panel = k.points * k.packed_point;
     return k;
 }
 
-size_t winograd_blocks(const winograd_conv *conv) {
+size_t winograd_units(const winograd_conv *conv) {
     cut k = cut_of(conv);
-    return k.tile_blocks * k.groups;
+    return k.tile_blocks * k.panels;
 }
 
 size_t winograd_scratch_floats(const winograd_conv *conv) {
     cut k = cut_of(conv);
-    return k.points * (k.v_point + k.block_tiles * GEMM_NR + k.c4 + CHANNELS);
+    return LINE + k.points * (k.v_point + k.block_tiles * GEMM_NR + k.c4 + CHANNELS);
 }
 
 /* -- weights: bias [n rounded up], then for each panel and point a bias row of zeros and [c][GEMM_NR], as gemm packs -- */
@@ -65,32 +60,62 @@ size_t winograd_packed_floats(int tile, size_t c, size_t n) {
     return padded_columns(n) * (1 + edge * edge * (c + 1));
 }
 
-/* u[p * u_point] = (G g G^T)[p], g [3][3] */
-static void transform_filter(float *u, size_t u_point, const double (*filter)[3], size_t edge, const float *g) {
-    double rows[MAX_EDGE][3];
-    for (size_t i = 0; i < edge; i++) {
-        for (size_t x = 0; x < 3; x++) rows[i][x] = filter[i][0] * g[x] + filter[i][1] * g[3 + x] + filter[i][2] * g[6 + x];
+/* t = G g. Rows of points p and -p differ in the middle tap's sign. */
+SIMD_INLINE void filter_pass(v128_t *t, const v128_t g[3], const double (*filter)[3], size_t edge) {
+    t[0] = g[0];
+    for (size_t i = 1; i + 1 < edge; i += 2) {
+        v128_t even = wasm_f64x2_add(wasm_f64x2_mul(g[0], wasm_v128_load64_splat(&filter[i][0])), wasm_f64x2_mul(g[2], wasm_v128_load64_splat(&filter[i][2])));
+        v128_t odd = wasm_f64x2_mul(g[1], wasm_v128_load64_splat(&filter[i][1]));
+        t[i] = wasm_f64x2_add(even, odd);
+        t[i + 1] = wasm_f64x2_sub(even, odd);
+    }
+    t[edge - 1] = g[2];
+}
+
+/* u[p * u_point] = (G g G^T)[p] of the filters g [3][3] and, in the next column, h. */
+SIMD_INLINE void transform_two(float *u, size_t u_point, const double (*filter)[3], size_t edge, const float *g, const float *h, int both) {
+    v128_t rows[MAX_EDGE][3], t[MAX_EDGE];
+    for (size_t x = 0; x < 3; x++) {
+        v128_t taps[3];
+        for (size_t y = 0; y < 3; y++) taps[y] = wasm_f64x2_promote_low_f32x4(wasm_v128_load32_lane(h + 3 * y + x, simd_splat(g + 3 * y + x), 1));
+        filter_pass(t, taps, filter, edge);
+        for (size_t i = 0; i < edge; i++) rows[i][x] = t[i];
     }
     for (size_t i = 0; i < edge; i++) {
+        filter_pass(t, rows[i], filter, edge);
         for (size_t j = 0; j < edge; j++, u += u_point) {
-            *u = (float)(filter[j][0] * rows[i][0] + filter[j][1] * rows[i][1] + filter[j][2] * rows[i][2]);
+            v128_t two = wasm_f32x4_demote_f64x2_zero(t[j]);
+            if (both) wasm_v128_store64_lane(u, two, 0);
+            else wasm_v128_store32_lane(u, two, 0);
         }
     }
 }
 
+/* Columns of one panel, of all input channels c: each line is touched once. weight [columns][c][3][3] */
+SIMD_INLINE void pack_columns(float *to, size_t point, const double (*filter)[3], size_t edge, size_t c, size_t columns, const float *weight) {
+    for (size_t i = 0; i < c; i++, to += GEMM_NR, weight += 9) {
+        size_t j = 0;
+        for (; j + 2 <= columns; j += 2) transform_two(to + j, point, filter, edge, weight + j * c * 9, weight + (j + 1) * c * 9, 1);
+        if (j < columns) transform_two(to + j, point, filter, edge, weight + j * c * 9, weight + j * c * 9, 0);
+    }
+}
+
+static SIMD_NOINLINE void pack_columns_4(float *to, size_t point, size_t c, size_t columns, const float *weight) {
+    pack_columns(to, point, winograd_filter_4, 6, c, columns, weight);
+}
+
+static SIMD_NOINLINE void pack_columns_2(float *to, size_t point, size_t c, size_t columns, const float *weight) {
+    pack_columns(to, point, winograd_filter_2, 4, c, columns, weight);
+}
+
 void winograd_pack_f32(float *packed, int tile, size_t c, size_t n, size_t n0, size_t columns, const float *weight) {
-    size_t edge = (size_t)tile + 2, point = (c + 1) * GEMM_NR, end = n0 + columns;
+    size_t edge = (size_t)tile + 2, point = (c + 1) * GEMM_NR;
     float *panels = packed + padded_columns(n);
-    for (size_t j = n0; j < end;) {                 /* input channels outside, the columns of one panel inside: each line is touched once */
-        size_t stop = (j / GEMM_NR + 1) * GEMM_NR < end ? (j / GEMM_NR + 1) * GEMM_NR : end;
-        float *panel = panels + j / GEMM_NR * edge * edge * point;
-        for (size_t i = 0; i < c; i++) {
-            for (size_t at = j; at < stop; at++) {
-                transform_filter(panel + (i + 1) * GEMM_NR + at % GEMM_NR, point, tile == 4 ? winograd_filter_4 : winograd_filter_2, edge,
-                                 weight + ((at - n0) * c + i) * 9);
-            }
-        }
-        j = stop;
+    for (size_t j = 0, here; j < columns; j += here) {
+        size_t first = (n0 + j) % GEMM_NR;
+        here = smaller(GEMM_NR - first, columns - j);
+        float *to = panels + (n0 + j) / GEMM_NR * edge * edge * point + GEMM_NR + first;
+        (tile == 4 ? pack_columns_4 : pack_columns_2)(to, point, c, here, weight + j * c * 9);
     }
 }
 
@@ -334,18 +359,26 @@ static void multiply(float *y, const float *v, float *m, float *half, const floa
     }
 }
 
-void winograd_f32(float *y, const float *x, const float *packed, const winograd_conv *conv, size_t first, size_t blocks,
+/* What the transformed inputs in a scratch are of: its first line. */
+typedef struct held {
+    const float *x;
+    size_t block;
+} held;
+
+void winograd_forget(float *scratch) { ((held *)(void *)scratch)->x = NULL; }
+
+void winograd_f32(float *y, const float *x, const float *packed, const winograd_conv *conv, size_t first, size_t units,
                   const gemm_epilogue *epilogue, float *scratch) {
     const gemm_epilogue none = {NULL, 0, LAM_IDENTITY};
     cut k = cut_of(conv);
-    float *v = scratch, *m = v + k.points * k.v_point, *patch = m + k.points * k.block_tiles * GEMM_NR, *half = patch + k.points * k.c4;
-    size_t transformed = (size_t)-1;
-    for (size_t b = first; b < first + blocks; b++) {           /* the groups of one tile block follow each other: one transform serves them */
-        size_t tile_block = b / k.groups, panel = b % k.groups * k.group_panels, tile = tile_block * k.block_tiles;
-        size_t count = tile < k.tiles ? smaller(k.tiles - tile, k.block_tiles) : 0;
-        if (tile_block != transformed) transform_inputs(v, patch, half, x, conv, &k, tile, count);
-        transformed = tile_block;
-        multiply(y, v, m, half, packed, conv, &k, tile, count, panel, smaller(k.panels - panel, k.group_panels), epilogue ? epilogue : &none);
+    held *has = (held *)(void *)scratch;
+    float *v = scratch + LINE, *m = v + k.points * k.v_point, *patch = m + k.points * k.block_tiles * GEMM_NR, *half = patch + k.points * k.c4;
+    for (size_t end = first + units, here; first < end; first += here) {
+        size_t block = first / k.panels, panel = first % k.panels, tile = block * k.block_tiles, count = smaller(k.tiles - tile, k.block_tiles);
+        here = smaller(k.panels - panel, end - first);
+        if (has->x != x || has->block != block) transform_inputs(v, patch, half, x, conv, &k, tile, count);
+        *has = (held){x, block};
+        multiply(y, v, m, half, packed, conv, &k, tile, count, panel, here, epilogue ? epilogue : &none);
     }
 }
 

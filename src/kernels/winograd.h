@@ -3,7 +3,8 @@
  * with 2.25 (tile 2) or 4 (tile 4) times fewer multiplications than the direct form, for 1.8 or 4 times the weight memory.
  * tile 4 evaluates at 0, +-a, +-1/a and infinity, whose error is within 1.5 to 2.5 times that of the direct form.
  *
- * Work is cut into blocks that do not depend on each other: threads share them out.
+ * Work is cut into units that do not depend on each other: threads share them out. Neighbouring ones have inputs in common,
+ * whose transforms stay in the scratch of who does them.
  */
 #pragma once
 #include <stddef.h>
@@ -30,10 +31,12 @@ void winograd_pack_bias(float *packed, int tile, size_t c, size_t n, const float
 /* Output channel j is multiplied by scale[j], its bias becomes bias * scale[j] + shift[j]. After the weights and the bias. */
 void winograd_scale_columns(float *packed, int tile, size_t c, size_t n, const float *scale, const float *shift);
 
-/* How many independent blocks of work there are. */
-size_t winograd_blocks(const winograd_conv *conv);
+/* How many independent units of work there are. */
+size_t winograd_units(const winograd_conv *conv);
 /* Floats of working memory that each caller of winograd_f32 needs. */
 size_t winograd_scratch_floats(const winograd_conv *conv);
-/* Computes blocks [first, first + blocks). epilogue NULL: none; epilogue->add may be y. x and y do not overlap. */
-void winograd_f32(float *y, const float *x, const float *packed, const winograd_conv *conv, size_t first, size_t blocks,
+/* Before the first units of other inputs are computed with this scratch. */
+void winograd_forget(float *scratch);
+/* Computes units [first, first + units). epilogue NULL: none; epilogue->add may be y. x and y do not overlap. */
+void winograd_f32(float *y, const float *x, const float *packed, const winograd_conv *conv, size_t first, size_t units,
                   const gemm_epilogue *epilogue, float *scratch);

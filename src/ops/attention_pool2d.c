@@ -171,7 +171,7 @@ static void multiply(job *j, float *y, size_t y_stride, const float *a, size_t a
                      size_t depth) {
     j->y = y, j->a = a, j->b = b;
     j->y_stride = y_stride, j->a_stride = a_stride, j->depth = depth;
-    j->grid = tile_grid_of(rows, width, rows + GEMM_MR, lam_pool_threads(j->run->pool));
+    j->grid = tile_grid_of(rows, width, depth, rows + GEMM_MR, lam_pool_threads(j->run->pool));
     pool_for(j->run->pool, tile_count(&j->grid), multiply_columns, j);
 }
 

@@ -160,7 +160,7 @@ typedef struct job {
     winograd_conv winograd;
     depthwise_conv depthwise;
     size_t h, w, c, out_h, out_w, n, batch, kernel_w;
-    size_t blocks, together;     /* of winograd, and how many of them one task takes */
+    size_t units, together;      /* of winograd, and how many of them one task takes */
 } job;
 
 static job job_of(const lam_run *r) {
@@ -245,28 +245,29 @@ static void direct(void *argument, int index, int thread) {
 
 static void run_direct(const lam_run *r, job *j) {
     if (r->shared) memset(r->shared, 0, j->s.k * sizeof(float));
-    j->grid = tile_grid_of(j->batch * j->out_h * j->out_w, j->s.n, most_rows(&j->s), lam_pool_threads(r->pool));
+    j->grid = tile_grid_of(j->batch * j->out_h * j->out_w, j->s.n, j->s.k * j->s.taps, most_rows(&j->s), lam_pool_threads(r->pool));
     pool_for(r->pool, tile_count(&j->grid) * j->p->groups, direct, j);
 }
 
 static void winograd(void *argument, int index, int thread) {
     const job *j = argument;
     const lam_run *r = j->run;
-    size_t tasks = (j->blocks + j->together - 1) / j->together, in_group = (size_t)index / tasks, at = in_group * j->s.n;
-    size_t block = (size_t)index % tasks * j->together, blocks = j->blocks - block < j->together ? j->blocks - block : j->together;
+    size_t tasks = (j->units + j->together - 1) / j->together, in_group = (size_t)index / tasks, at = in_group * j->s.n;
+    size_t first = (size_t)index % tasks * j->together, units = j->units - first < j->together ? j->units - first : j->together;
     gemm_epilogue epilogue = epilogue_at(r, at, j->n);
     winograd_f32(r->out.data + at, r->in[X].data + in_group * j->s.k, r->node->packed + in_group * j->s.floats, &j->winograd,
-                 block, blocks, &epilogue, r->scratch + (size_t)thread * r->scratch_floats);
+                 first, units, &epilogue, r->scratch + (size_t)thread * r->scratch_floats);
 }
 
 static void run_winograd(const lam_run *r, job *j) {
     j->winograd = winograd_of(j);
-    j->blocks = winograd_blocks(&j->winograd);
-    /* Neighbouring blocks share transformed inputs, so a task takes several; two tasks a thread even out who is slower. */
-    size_t threads = (size_t)lam_pool_threads(r->pool), wanted = threads > 1 ? 2 * threads : 1;
-    j->together = (j->blocks + wanted - 1) / wanted;
-    if (!j->together) return;
-    pool_for(r->pool, (int)((j->blocks + j->together - 1) / j->together) * j->p->groups, winograd, j);
+    j->units = winograd_units(&j->winograd);
+    if (!j->units) return;
+    int threads = lam_pool_threads(r->pool);
+    for (int i = 0; i < threads; i++) winograd_forget(r->scratch + (size_t)i * r->scratch_floats);
+    int tasks = task_count(shape_elements(&r->out.shape) / (size_t)j->p->groups * 9 / 4 * j->s.k, threads);
+    j->together = (j->units + (size_t)tasks - 1) / (size_t)tasks;
+    pool_for(r->pool, (int)((j->units + j->together - 1) / j->together) * j->p->groups, winograd, j);
 }
 
 static void depthwise_row(void *argument, int index, int thread) {

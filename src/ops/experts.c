@@ -110,7 +110,7 @@ static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
 static tile_grid grid_of(const job *j, size_t n, size_t k) {
     size_t most = BLOCK_FLOATS / (k ? k : 1);
     most = most > TILE_ROWS ? TILE_ROWS : most < 4 * GEMM_MR ? 4 * GEMM_MR : most;
-    return tile_grid_of(j->count, n, most, lam_pool_threads(j->run->pool));
+    return tile_grid_of(j->count, n, k, most, lam_pool_threads(j->run->pool));
 }
 
 static void compute_hidden(void *argument, int index, int thread) {

@@ -82,7 +82,7 @@ static void run(const lam_run *r) {
     const linear_params *p = r->node->params;
     job j = { .run = r, .k = (size_t)inputs(p, &r->in[WEIGHT].shape) };
     size_t n = (size_t)p->rows, m = shape_elements(&r->out.shape) / n;
-    j.grid = tile_grid_of(m, n, m + GEMM_MR, lam_pool_threads(r->pool));
+    j.grid = tile_grid_of(m, n, j.k, m + GEMM_MR, lam_pool_threads(r->pool));
     pool_for(r->pool, tile_count(&j.grid), multiply, &j);
 }
 

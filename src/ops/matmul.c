@@ -107,7 +107,7 @@ static void multiply(void *argument, int index, int thread) {
 static void run(const lam_run *r) {
     job j = job_of(r);
     if (!r->node->packed) pool_for(r->pool, (int)j.batch_b, pack_matrix, &j);
-    j.grid = tile_grid_of(j.m, j.n, j.m + GEMM_MR, lam_pool_threads(r->pool));
+    j.grid = tile_grid_of(j.m, j.n, j.k, j.m + GEMM_MR, lam_pool_threads(r->pool));
     pool_for(r->pool, (int)(shape_elements(&r->out.shape) / (j.m * j.n)) * tile_count(&j.grid), multiply, &j);
 }
 

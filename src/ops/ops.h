@@ -40,6 +40,8 @@ lam_value view_to_rank(lam_graph *g, lam_value x, int rank);
 int route_top_k(const lam_graph *g, lam_value x);
 
 /* -- tiles.c -- */
+/* Into how many tasks so many multiplications are cut: 1 where sharing them out would take longer than doing them. */
+int task_count(size_t work, int threads);
 /* A product [m, n] cut into blocks that threads share out: rows in multiples of GEMM_MR, columns of GEMM_NR. */
 typedef struct tile_grid {
     size_t m, n, rows, columns;   /* of the whole, and of one block */
@@ -47,6 +49,7 @@ typedef struct tile_grid {
 } tile_grid;
 typedef struct tile { size_t row, rows, column, columns; } tile;
 
-tile_grid tile_grid_of(size_t m, size_t n, size_t most_rows, int threads);
+/* k: the product's depth; most_rows: what a block may have. */
+tile_grid tile_grid_of(size_t m, size_t n, size_t k, size_t most_rows, int threads);
 static inline int tile_count(const tile_grid *grid) { return grid->row_blocks * grid->column_blocks; }
 tile tile_at(const tile_grid *grid, int index);

@@ -115,7 +115,8 @@ BENCH void bench_winograd(size_t times, int tile, size_t h, size_t w, size_t c, 
     const gemm_epilogue relu = {NULL, 0, LAM_RELU};
     for (size_t t = 0; t < times; t++) {
         if (t % copies == 0) used = start;
-        winograd_f32(y, x, take(packed_floats), &conv, 0, winograd_blocks(&conv), &relu, scratch);
+        winograd_forget(scratch);
+        winograd_f32(y, x, take(packed_floats), &conv, 0, winograd_units(&conv), &relu, scratch);
     }
 }
 

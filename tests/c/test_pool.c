@@ -2,7 +2,9 @@
 /* Also run under ThreadSanitizer, which sees whether a task could meet another loop's fields. */
 #include "check.h"
 #include <time.h>
+#include "kernels/gemm.h"
 #include "memory.h"
+#include "ops/ops.h"
 #include "pool.h"
 
 enum { MOST = 3000 };
@@ -63,6 +65,27 @@ static void everybody_works(void) {
     lam_pool_free(pool);
 }
 
+/* The tasks of a product cover it, each element once, within the limits; small ones stay whole. */
+static void tiles_cover_products(void) {
+    static unsigned char covered[700][400];
+    for (int round = 0; round < 300; round++) {
+        size_t m = check_size(0, round % 3 ? 60 : 700), n = check_size(1, 400), k = check_size(0, round % 2 ? 40 : 4000), most = check_size(1, 300);
+        int threads = (int)check_size(1, 8), wrong = 0;
+        tile_grid grid = tile_grid_of(m, n, k, most, threads);
+        memset(covered, 0, sizeof covered);
+        for (int i = 0; i < tile_count(&grid); i++) {
+            tile t = tile_at(&grid, i);
+            wrong += t.row % GEMM_MR || t.column % GEMM_NR || !t.rows || !t.columns || (t.rows > most && t.rows > GEMM_MR);
+            for (size_t y = t.row; y < t.row + t.rows; y++)
+                for (size_t x = t.column; x < t.column + t.columns; x++) covered[y][x]++;
+        }
+        for (size_t y = 0; y < m; y++)
+            for (size_t x = 0; x < n; x++) wrong += covered[y][x] != 1;
+        CHECK(!wrong, "%zu x %zu x %zu, at most %zu rows, %d threads: %d wrong", m, n, k, most, threads, wrong);
+        CHECK(threads == 1 || m * n * k > 100000 || m > most || m < GEMM_MR || tile_count(&grid) == 1, "%zu x %zu x %zu is shared out", m, n, k);
+    }
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
     size_t before = lam_memory_used();
@@ -73,6 +96,7 @@ int main(int argc, char **argv) {
     lam_pool_free(NULL);
     for (int threads = 1; threads <= 8; threads++) many_loops(threads);
     everybody_works();
+    tiles_cover_products();
     lam_pool *one = lam_pool_new(-3);
     CHECK(one && lam_pool_threads(one) == 1, "fewer than one is one");
     lam_pool_free(one);

@@ -50,10 +50,11 @@ static void one(const image_case *test) {
     reference(expected, x, weight, bias, test->add ? add : NULL, test);
 
     const gemm_epilogue epilogue = {test->add ? add : NULL, v->y_stride, test->activation};
-    for (size_t block = 0, blocks = winograd_blocks(v); block < blocks;) {
-        size_t here = test->whole ? blocks : check_size(1, blocks - block);
-        winograd_f32(to, x, packed, v, block, here, test->add || test->activation ? &epilogue : NULL, scratch);
-        block += here;
+    for (size_t unit = 0, units = winograd_units(v); unit < units;) {
+        size_t here = test->whole ? units : check_size(1, units - unit);
+        if (!unit || check_size(0, 1)) winograd_forget(scratch);
+        winograd_f32(to, x, packed, v, unit, here, test->add || test->activation ? &epilogue : NULL, scratch);
+        unit += here;
     }
     if (!check_close(to, expected, floats, v->tile == 4 ? 6e-6 : 3e-6, "winograd")) {
         printf("    tile %d batch %zu %zux%zux%zu -> %zux%zux%zu pad %zux%zu strides %zu %zu add %d activation %d\n", v->tile, v->batch, v->h, v->w, v->c,
@@ -91,7 +92,8 @@ static void accuracy(int tile) {
     for (size_t i = 0; i < 14 * 14 * 256; i++) x[i] = x[i] > 0 ? x[i] : 0;
     pack(packed, weight, bias, &t);
     reference(expected, x, weight, bias, NULL, &t);
-    winograd_f32(y, x, packed, v, 0, winograd_blocks(v), NULL, scratch);
+    winograd_forget(scratch);
+    winograd_f32(y, x, packed, v, 0, winograd_units(v), NULL, scratch);
     double error = 0, size = 0;
     for (size_t i = 0; i < 14 * 14 * 16; i++) {
         error += pow((double)y[i] - expected[i], 2);
