@@ -9,13 +9,17 @@ const WIRE_LIMIT = 150_000;
 /** Share of the machine's cores that other work may take before the figures are doubtful. */
 const QUIET = 0.1;
 
+/** A value and the quartiles, in one unit. */
 const SHOW = {
-  ratio: value => value.toFixed(3),
-  percent: value => `${(100 * value).toFixed(0)} %`,
-  number: value => value.toPrecision(4),
-  times: value => `${value.toFixed(2)} x`,
+  ratio: { digits: value => value.toFixed(3), unit: '' },
+  percent: { digits: value => (100 * value).toFixed(0), unit: ' %' },
+  times: { digits: value => value.toPrecision(3), unit: ' x' },
+  ms: { digits: value => value.toPrecision(3), unit: ' ms' },
+  'GB/s': { digits: value => value.toFixed(2), unit: ' GB/s' },
+  cosine: { digits: value => value.toFixed(5), unit: '' },
 };
-const UNITS = { start: 'ms', load: 'ms', first: 'ms', peak: 'x', cosine: '' };
+/** Figures of fresh processes that are not times. */
+const PURE = ['peak', 'cosine', 'bytes'];
 const kB = bytes => `${(bytes / 1000).toFixed(1)} kB`;
 const milliseconds = value => `${value.toPrecision(value < 1000 ? 3 : 4)} ms`;
 
@@ -34,12 +38,22 @@ function figure(times, [label, job]) {
   const values = times[job]?.[label];
   if (!values) return undefined;
   const middle = median(values.map(median));
-  if (label === FRESH) return `${middle.toPrecision(4)} ${UNITS[job]}`.trim();
+  if (PURE.includes(job)) return middle.toPrecision(4);
   if (label === ROOF && !job.startsWith('copy')) return `${rate(job, middle).toFixed(1)} ${unit(job)}`;
   return milliseconds(middle) + (job.endsWith(', layer') && (WORK[job].flops || WORK[job].bytes) ? `, ${layerRate(job, middle)}` : '');
 }
 
 const layerRate = (job, middle) => job.startsWith('gemv') ? `${(WORK[job].bytes / middle / 1e6).toFixed(1)} GB/s` : `${rate(job, middle).toFixed(1)} ${unit(job)}`;
+
+/** What a row's figure is held against. */
+function beside(times, row) {
+  if (row.ours[1] in INSTRUCTIONS && times.fma) {
+    const [copy, bulk, fma] = ['copy', 'copy, bulk', 'fma'].map(job => median(times[job][ROOF].map(median)));
+    return `copy ${milliseconds(Math.min(copy, bulk))}, arithmetic ${milliseconds(arithmeticLimit(row.ours[1], fma))}`;
+  }
+  const name = ([label, job]) => label === ROOF || label === FRESH ? job : label;
+  return row.beside.map(other => [name(other), figure(times, other)]).filter(([, shown]) => shown).map(parts => parts.join(' ')).join(', ');
+}
 
 /**
  * The promised figures, each with what this run gave: the median over the rounds of what each round gave decides.
@@ -50,23 +64,20 @@ export function verdicts({ times, reasons }, rows = TABLE) {
     const needed = [row.ours, ...row.beside];
     const absent = needed.find(([label, job]) => !times[job]?.[label]);
     const ours = figure(times, row.ours);
-    const beside = row.beside.map(other => [other[0] === ROOF ? other[1] : other[0], figure(times, other)]).filter(([, shown]) => shown).map(([name, shown]) => `${name} ${shown}`);
-    if (row.ours[1] in INSTRUCTIONS && times.fma) {
-      const limit = arithmeticLimit(row.ours[1], median(times.fma[ROOF].map(median)));
-      beside.splice(-1, 1, `arithmetic ${milliseconds(limit)}`);
-    }
-    const common = { work: row.work, bar: row.bar, ours, beside: beside.join(', ') };
+    const common = { work: row.work, bar: row.bar, ours, beside: beside(times, row) };
     if (absent) return { ...common, verdict: reasons[absent[1]]?.[absent[0]] ?? 'not run' };
     const rounds = times[row.ours[1]][row.ours[0]].map((_, i) => row.value((label, job) => median(times[job][label][i])));
     const result = spread(rounds);
     const reached = row.most === undefined ? result.median >= row.least : result.median <= row.most;
-    return { ...common, ...result, reached, shown: SHOW[row.show](result.median), range: `${SHOW[row.show](result.q1)} .. ${SHOW[row.show](result.q3)}`, verdict: reached ? 'pass' : 'MISS' };
+    return { ...common, ...result, reached, shown: inWords(SHOW[row.show], result), verdict: reached ? 'pass' : 'MISS' };
   });
 }
 
+const inWords = ({ digits, unit: of }, { q1, median: middle, q3 }) => `${digits(middle)}${of} (${digits(q1)}..${digits(q3)})`;
+
 function verdictTable(list) {
-  const rows = list.map(({ work, bar, ours = '-', beside, shown = '-', range = '', verdict }) => [work, bar, ours, beside, shown, range, verdict]);
-  return table([['Work', 'bar', 'lamella', 'beside', 'this run', 'quartiles', ''], ...rows], 4);
+  const rows = list.map(({ work, bar, ours = '-', beside: other, shown = '-', verdict }) => [work, bar, ours, other, shown, verdict]);
+  return table([['Work', 'bar', 'lamella', 'beside it', 'this run (quartiles)', ''], ...rows], 6);
 }
 
 /** Everybody's time on one job. */

@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { newestNode } from '../newest-node/index.mjs';
 import { ProcessContestant } from './contestant.mjs';
-import { ASSETS, CONTESTANTS, FRESH, FRESH_RUNS, ROOF } from './contestants.mjs';
+import { ASSETS, CONTESTANTS, FRESH, FRESH_RUNS, ROOF, versionOf } from './contestants.mjs';
 import { compareOutputs, measure, startAll } from './measure.mjs';
 import { report } from './report.mjs';
 import { TABLE } from './rows.mjs';
@@ -96,7 +96,9 @@ async function runIn(name, { wasm, bytes }) {
   const node = openNode();
   const chosen = CONTESTANTS.filter(entry => (!options.quick || entry.quick) && jobsOf(entry).length);
   const absent = chosen.filter(entry => entry.place && entry.place !== name);
-  const enter = ({ label, runtime, options: settings, silent }, jobs) => ({ contestant: place.contestant(label, runtime, settings), jobs, silent });
+  const enter = ({ label, runtime, options: settings, versionOf: named, silent }, jobs) => ({
+    contestant: place.contestant(label, runtime, { ...settings, ...named && { version: versionOf(named) } }), jobs, silent,
+  });
   const entrants = chosen.filter(entry => !absent.includes(entry)).map(entry => enter(entry, jobsOf(entry)));
   entrants.push(enter({ label: ROOF, runtime: 'roof', options: { wasm } }, [...ROOFS]));
   const fresh = Object.keys(FRESH_RUNS).filter(run => wanted.some(([who, figure]) => who === FRESH && FRESH_RUNS[run].includes(figure)));

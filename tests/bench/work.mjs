@@ -57,6 +57,7 @@ export const WORK = {
   tower: { title: 'RN50 image tower, 224 x 224', flops: towerFlops(), warm: 1, runs: 2 },
   trunk: { title: 'RN50 without the attention pool', flops: trunkFlops(), warm: 1, runs: 2 },
   'tower q8': { title: 'RN50 image tower, q8', flops: towerFlops(), warm: 1, runs: 2, tolerance: 0.1 },
+  small: { warm: 20, runs: 30 },
   ...Object.fromEntries(GEMMS.flatMap(n => [[`gemm ${n}`, { ...gemm(n), title: `GEMM f32 ${n}^3, with its copies in and out` }], [`gemm ${n}, layer`, gemm(n)]])),
   'gemm 1024 q8, layer': gemm(1024),
   ...Object.fromEntries(GEMVS.flatMap(s => [[`gemv ${s}`, { ...gemv(s), title: `GEMV q4 ${s[1]} x ${s[0]}, with its copies in and out` }], [`gemv ${s}, layer`, gemv(s)]])),

@@ -5,6 +5,17 @@ import { towerTensors, HEADS, LAYERS, OUTPUT, SIZE } from '../tower.mjs';
 const OPTIONS = { build: 'relaxed', threads: 1 };
 const tower = models => new models.ModifiedResNet({ layers: LAYERS, outputDim: OUTPUT, heads: HEADS });
 
+/** Milliseconds of each. */
+async function forwards(model, input, count) {
+  const times = [];
+  for (let i = 0; i < count; i++) {
+    const from = performance.now();
+    await model.forward(input);
+    times.push(performance.now() - from);
+  }
+  return times;
+}
+
 const runs = {
   /** Milliseconds from the package in memory to the numbers of one layer. */
   async start() {
@@ -30,13 +41,17 @@ const runs = {
     const model = await compile(module, { weights: checkpoint.buffer, onProgress: look, ...OPTIONS });
     const load = performance.now() - from;
     look();
-    const times = [];
-    for (let i = 0; i < 16; i++) {
-      const start = performance.now();
-      await model.forward(input);
-      times.push(performance.now() - start);
-    }
+    const times = await forwards(model, input, 16);
     return { load, peak: peak / model.memory.weights, bytes: checkpoint.byteLength, first: times[0], steady: median(times.slice(8)) };
+  },
+
+  /** A network of about a millisecond, of which compiling the kernels takes the larger part. */
+  async small() {
+    const [{ compile }, { net }] = await Promise.all([import('../../../js/index.js'), import('../nets.mjs')]);
+    const { module, checkpoint, shape, input } = net('small-1ms');
+    const model = await compile(module, { weights: checkpoint.buffer, inputs: [shape], ...OPTIONS });
+    const times = await forwards(model, input, 300);
+    return { 'first, small': times[0], 'steady, small': median(times.slice(200)) };
   },
 
   /** The least cosine of q8's embeddings to f32's, over the demo's pictures. Node only: it reads files. */

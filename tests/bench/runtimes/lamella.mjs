@@ -1,5 +1,6 @@
 /** This package, through the interface that users have. */
 import { compile, F, Module, models, nn, Tensor } from '../../../js/index.js';
+import { net } from '../nets.mjs';
 import description from '../../../package.json' with { type: 'json' };
 import { towerInput, towerTensors, HEADS, LAYERS, OUTPUT, SIZE } from '../tower.mjs';
 import { attentionInput, ATTENTION, gemmInput, GEMMS, gemmWeight, gemvInput, GEMVS, gemvWeight, ROWS, rowsInput } from '../work.mjs';
@@ -64,6 +65,10 @@ export async function start({ build, threads }) {
     version: description.version,
     jobs: {
       ...both('tower', () => ({ module: tower(), weights: weights(), inputs: picture() })),
+      ...both('small', () => {
+        const { module, checkpoint, input } = net('small-1ms');
+        return { module, weights: checkpoint, inputs: [input] };
+      }),
       ...both('trunk', () => ({ module: new Trunk(), weights: weights(), inputs: picture(), strict: false })),
       ...both('tower q8', () => ({ module: tower(), weights: weights(), inputs: picture(), precision: 'q8' })),
       ...Object.assign({}, ...GEMMS.map(n => both(`gemm ${n}`, linear(n, n, () => gemmWeight(n), () => new Tensor(gemmInput(n), [n, n]))))),
