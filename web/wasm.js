@@ -50,15 +50,28 @@ export async function compileWasm(build, source = files) {
 }
 
 /**
- * @param {string} text Base64 of a gzip file.
- * @returns {BufferSource | Promise<ArrayBuffer>}
+ * An embedded text to the build it holds. Its three words are a decoder (web/unpack.c), the build's length and the packed build.
+ * @param {string} text
+ * @returns {Promise<Uint8Array<ArrayBuffer>>} In the decoder's memory.
  */
-function unpack(text) {
-  // Node's streams of the web are 30 ms of scripts by themselves.
-  const zlib = nodeModule('node:zlib');
-  if (zlib) return zlib.gunzipSync(nodeModule('node:buffer').Buffer.from(text, 'base64'));
-  const packed = Uint8Array.from(atob(text), c => c.charCodeAt(0));
-  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
+export async function unpack(text) {
+  const [decoder, length, packed] = text.split(' ');
+  const { instance } = await WebAssembly.instantiate(fromBase64(decoder));
+  const { memory, unpack: decode } = /** @type {any} */ (instance.exports);
+  const from = fromBase64(packed);
+  const start = memory.buffer.byteLength;
+  memory.grow(Math.ceil((from.length + +length) / 65536));
+  new Uint8Array(memory.buffer).set(from, start);
+  decode(start, start + from.length, +length);
+  return new Uint8Array(memory.buffer, start + from.length, +length);
+}
+
+/** @param {string} text */
+function fromBase64(text) {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
 }
 
 /**

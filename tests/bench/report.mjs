@@ -1,11 +1,11 @@
 /** Turns the measured times into tables, ratios and verdicts. */
 import { FRESH, ROOF } from './contestants.mjs';
+import { WIRE_LIMIT } from './size.mjs';
 import { median, pairedRatios, spread } from './statistics.mjs';
 import { TABLE } from './rows.mjs';
 import { arithmeticLimit, INSTRUCTIONS, WORK } from './work.mjs';
 
 const ROOF_JOBS = ['fma', 'mul+add', 'dot', 'read', 'copy', 'copy, bulk'];
-const WIRE_LIMIT = 150_000;
 /** Share of the machine's cores that other work may take before the figures are doubtful. */
 const QUIET = 0.1;
 

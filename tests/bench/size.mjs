@@ -4,6 +4,8 @@ import { basename, join } from 'node:path';
 import { brotliCompressSync } from 'node:zlib';
 import { build } from 'esbuild';
 
+/** Bytes that everything may take over the wire. */
+export const WIRE_LIMIT = 150_000;
 const BUILDS = ['simd', 'relaxed', 'simd-threads', 'relaxed-threads'];
 
 /**

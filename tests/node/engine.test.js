@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import workerThreads from 'node:worker_threads';
 import { createEngine } from '../../web/engine.js';
 import { features } from '../../web/features.js';
-import { BUILDS } from '../../web/wasm.js';
+import { BUILDS, unpack } from '../../web/wasm.js';
 
 const host = features();
 const builds = BUILDS.filter(build => host.relaxed || !build.startsWith('relaxed'));
@@ -70,6 +70,16 @@ function product(engine) {
   const at = (x.lam_session_output(session, 0) >>> 0) / 4;
   return engine.f32().slice(at, at + rows * columns);
 }
+
+describe('the embedded texts', () => {
+  for (const build of BUILDS) {
+    it(`${build} unpacks to the bytes of the file`, async () => {
+      const { default: text } = await import(`../../dist/wasm/${build}.js`);
+      const bytes = await unpack(text);
+      assert.equal(Buffer.compare(bytes, await readFile(file(build))), 0);
+    });
+  }
+});
 
 describe('builds', () => {
   for (const build of builds) {
