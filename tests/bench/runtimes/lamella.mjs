@@ -34,7 +34,8 @@ export async function start({ build, threads }) {
     const shared = () => {
       if (!known.has(name)) {
         const parts = network();
-        known.set(name, model(parts).then(compiled => ({ compiled, inputs: parts.inputs })));
+        const { inputs } = parts; // the weights are to be forgotten
+        known.set(name, model(parts).then(compiled => ({ compiled, inputs })));
       }
       return known.get(name);
     };
