@@ -43,23 +43,23 @@ function bars(results) {
     .filter(one => one.threads === threads && times[job]?.[one.label])
     .map(one => {
       const label = one.label.replace(/, 2 threads$/, '') + more;
-      return { place, row: `${name}|${label}`, label, ours: label.startsWith('lamella'), ...spread(times[job][one.label].map(median)) };
+      return { place: place.version, row: `${name}|${label}`, label, ours: label.startsWith('lamella'), ...spread(times[job][one.label].map(median)) };
     })));
   const rows = barRows(data);
   const labels = rows.map(row => row.split('|')).map(([group, label], i) => ({ row: rows[i], label, group: rows[i - 1]?.includes('|') ? undefined : group }));
-  const [{ place: first }] = results;
+  const [first] = results.map(({ place }) => place.version);
   const left = 288;
   return plot({
     width: WIDTH - 2 * EDGE, height: 40 + rows.length * 23, marginLeft: left, marginRight: 8, marginTop: 34, marginBottom: 6,
     x: { axis: null, domain: [0, Math.max(...data.map(({ q3 }) => q3)) * 1.32] }, y: { axis: null, domain: rows, padding: 0.2 },
-    fx: { label: null, axis: null, domain: results.map(({ place }) => place) },
+    fx: { label: null, axis: null, domain: results.map(({ place }) => place.version) },
     marks: [
       Plot.barX(data, { fx: 'place', x: 'median', y: 'row', fill: one => one.ours ? OURS : THEIRS, rx: 2 }),
       Plot.ruleY(data, { fx: 'place', x1: 'q1', x2: 'q3', y: 'row', stroke: INK, strokeWidth: 1.5 }),
       Plot.text(data, { fx: 'place', x: 'q3', y: 'row', text: one => `${one.median.toFixed(0)} ms`, textAnchor: 'start', dx: 7, fontWeight: one => one.ours ? 700 : 400 }),
       Plot.text(labels, { fx: () => first, x: 0, y: 'row', text: 'label', textAnchor: 'end', dx: -8 }),
       Plot.text(labels, { fx: () => first, x: 0, y: 'row', text: ({ group, label }) => label && group, textAnchor: 'start', dx: -left, fontWeight: 700, fill: FAINT }),
-      Plot.text(results, { fx: 'place', frameAnchor: 'top-left', dy: -26, text: 'place', fill: FAINT, fontWeight: 700 }),
+      Plot.text(results.map(({ place }) => place.version), { fx: version => version, frameAnchor: 'top-left', dy: -26, text: version => version, fill: FAINT, fontWeight: 700 }),
     ],
   });
 }
@@ -137,7 +137,7 @@ export function draw(results) {
 <rect width="100%" height="100%" fill="#fff"/>
 ${heading(40, 'CLIP RN50, one picture of 224 x 224', `milliseconds, less is better; medians of ${first.rounds} rounds in turns, lines span the quartiles; ${first.cpu}`)}
 ${placed(chart, 72)}
-${heading(second, 'Its layers under the roofs of the core', `${RELAXED}, one thread, ${first.place}. The larger a dot, the longer the layer takes; shares are of the whole time.`,
+${heading(second, 'Its layers under the roofs of the core', `${RELAXED}, one thread, ${first.place.version}. The larger a dot, the longer the layer takes; shares are of the whole time.`,
     'Operations as in the textbook: Winograd\'s 3 x 3 and the folded attention pool need fewer, and stand above the roof.')}
 <g transform="translate(${EDGE}, ${second + 68})">${legend(first.layers)}</g>
 ${placed(plotted, second + 80)}

@@ -59,7 +59,7 @@ function beside(times, row) {
  * The promised figures, each with what this run gave: the median over the rounds of what each round gave decides.
  * @param {import('./rows.mjs').Row[]} rows
  */
-export function verdicts({ times, reasons }, rows = TABLE) {
+export function verdicts({ place, times, reasons }, rows = TABLE) {
   return rows.map(row => {
     const needed = [row.ours, ...row.beside];
     const absent = needed.find(([label, job]) => !times[job]?.[label]);
@@ -69,7 +69,8 @@ export function verdicts({ times, reasons }, rows = TABLE) {
     const rounds = times[row.ours[1]][row.ours[0]].map((_, i) => row.value((label, job) => median(times[job][label][i])));
     const result = spread(rounds);
     const reached = row.most === undefined ? result.median >= row.least : result.median <= row.most;
-    return { ...common, ...result, reached, shown: inWords(SHOW[row.show], result), verdict: reached ? 'pass' : 'MISS' };
+    const word = reached ? 'pass' : 'MISS';
+    return { ...common, ...result, reached, shown: inWords(SHOW[row.show], result), verdict: row.decides && row.decides !== place.kind ? `(${word})` : word };
   });
 }
 
@@ -120,13 +121,13 @@ export function report(run, rows) {
   const settings = run.contestants.filter(({ version }) => version).map(({ label, version, note }) => `  ${label} ${version}${note ? `: ${note}` : ''}`);
   const jobs = Object.keys(WORK).filter(job => WORK[job].title && !ROOF_JOBS.includes(job));
   const text = [
-    `${run.place}, ${run.cpu}, ${run.rounds} rounds in turns; other work took ${(100 * busy).toFixed(0)} % of the machine${busy > QUIET ? ': TIMES ARE TOO LONG AND RATIOS UNCERTAIN' : ''}`,
+    `${run.place.version}, ${run.cpu}, ${run.rounds} rounds in turns; other work took ${(100 * busy).toFixed(0)} % of the machine${busy > QUIET ? ': TIMES ARE TOO LONG AND RATIOS UNCERTAIN' : ''}`,
     verdictTable(list),
     roofTable(run.times),
     ...jobs.map(job => jobTable(job, run)).filter(Boolean),
     sizeTable(run.sizes),
     ['In this run:', ...settings, ...run.absent.map(({ label, why }) => `  ${label}: not run here, ${why}`)].join('\n'),
-    'Ratios are medians over the rounds, each of the two times of one round; "ours / it" is of lamella relaxed\'s; "difference" is max|y - reference| / max|reference|.',
+    'A verdict in brackets is of a bar that the other place decides. Ratios are medians over the rounds, each of the two times of one round; "ours / it" is of lamella relaxed\'s; "difference" is max|y - reference| / max|reference|.',
   ].join('\n\n');
   return { text, json: { ...run, verdicts: list } };
 }

@@ -112,7 +112,7 @@ async function runIn(name, { wasm, bytes }) {
     return report({
       date: new Date().toISOString(),
       cpu: `${cpus()[0].model}, ${cpus().length} cores`,
-      place: place.version,
+      place: { kind: name, version: place.version },
       rounds,
       contestants: entrants.map(({ contestant: { label, threads, version } }) => ({ label, threads, version, note: CONTESTANTS.find(entry => entry.label === label)?.note })),
       absent: absent.map(({ label, why }) => ({ label, why })),

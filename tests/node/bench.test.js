@@ -1,7 +1,7 @@
 // The bench's verdicts, from times that are made up: a bar is reached at its figure and missed beyond it.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { FRESH, ORT, RELAXED, ROOF, TWO } from '../bench/contestants.mjs';
+import { FRESH, LITERT, ORT, RELAXED, ROOF, TWO } from '../bench/contestants.mjs';
 import { verdicts } from '../bench/report.mjs';
 import { TABLE } from '../bench/rows.mjs';
 import { WORK } from '../bench/work.mjs';
@@ -10,7 +10,7 @@ import { WORK } from '../bench/work.mjs';
 function verdict(work, bar, times, reasons = {}) {
   const rows = TABLE.filter((row) => row.work === work && row.bar.includes(bar));
   assert.equal(rows.length, 1, `${work}, ${bar}`);
-  return verdicts({ times, reasons }, rows)[0];
+  return verdicts({ place: { kind: 'node', version: 'Node' }, times, reasons }, rows)[0];
 }
 const rounds = (...milliseconds) => milliseconds.map((ms) => [ms]);
 
@@ -45,6 +45,11 @@ describe('verdicts of the bench', () => {
   it('hold a rate against the least', () => {
     const times = (load) => ({ load: { [FRESH]: rounds(load) }, bytes: { [FRESH]: rounds(153e6) } });
     assert.deepEqual([153, 154].map((load) => verdict('load of 153 MB f32', 'GB/s', times(load)).verdict), ['pass', 'MISS']);
+  });
+
+  it('stand in brackets where the other place decides', () => {
+    const times = { trunk: { [RELAXED]: rounds(1), [LITERT]: rounds(2) } };
+    assert.equal(verdict('RN50 f32, no attention pool', LITERT, times).verdict, '(pass)');
   });
 
   it('give the reason where there is no figure', () => {

@@ -50,8 +50,8 @@ const runs = {
     const [{ compile }, { net }] = await Promise.all([import('../../../js/index.js'), import('../nets.mjs')]);
     const { module, checkpoint, shape, input } = net('small-1ms');
     const model = await compile(module, { weights: checkpoint.buffer, inputs: [shape], ...OPTIONS });
-    const times = await forwards(model, input, 300);
-    return { 'first, small': times[0], 'steady, small': median(times.slice(200)) };
+    const times = await forwards(model, input, 600);
+    return { 'first, small': times[0], 'steady, small': median(times.slice(500)) };
   },
 
   /** The least cosine of q8's embeddings to f32's, over the demo's pictures. Node only: it reads files. */
