@@ -19,6 +19,12 @@
 
 #define SIMD_INLINE static inline __attribute__((always_inline))
 #define SIMD_NOINLINE __attribute__((noinline))
+/* Before a loop that LLVM is to leave as it is: unrolled, it would bring forward all loads, for which V8 has no registers. */
+#ifdef __clang__
+#define SIMD_KEEP_LOOP _Pragma("clang loop unroll(disable)")
+#else
+#define SIMD_KEEP_LOOP
+#endif
 
 /* Whether simd_madd is one instruction: the relaxed build. */
 #ifdef LAM_RELAXED
@@ -48,6 +54,27 @@ SIMD_INLINE v128_t simd_nmadd(v128_t a, v128_t b, v128_t c) {
 /* Where a and b hold no NaN and no zeros of different sign. A NaN in x survives in max(x, limit) and min(x, limit). */
 SIMD_INLINE v128_t simd_max(v128_t x, v128_t limit) { return wasm_f32x4_pmax(x, limit); }
 SIMD_INLINE v128_t simd_min(v128_t x, v128_t limit) { return wasm_f32x4_pmin(x, limit); }
+
+/* Sixteen products of signed bytes a by bytes b that must be 0 .. 127, in pairs: lane i is a[2i] b[2i] + a[2i + 1] b[2i + 1]. */
+SIMD_INLINE v128_t simd_dot_pairs(v128_t a, v128_t b) {
+#ifdef LAM_RELAXED
+    return wasm_i16x8_relaxed_dot_i8x16_i7x16(a, b);
+#else
+    v128_t low = wasm_i16x8_extmul_low_i8x16(a, b), high = wasm_i16x8_extmul_high_i8x16(a, b);
+    return wasm_i16x8_add(wasm_i16x8_shuffle(low, high, 0, 2, 4, 6, 8, 10, 12, 14), wasm_i16x8_shuffle(low, high, 1, 3, 5, 7, 9, 11, 13, 15));
+#endif
+}
+
+/* sums + the same products in fours, as 32-bit numbers. */
+SIMD_INLINE v128_t simd_dot(v128_t a, v128_t b, v128_t sums) {
+#ifdef LAM_RELAXED
+    return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, b, sums);
+#else
+    v128_t low = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(a), wasm_i16x8_extend_low_i8x16(b));
+    v128_t high = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(a), wasm_i16x8_extend_high_i8x16(b));
+    return wasm_i32x4_add(sums, wasm_i32x4_add(wasm_i32x4_shuffle(low, high, 0, 2, 4, 6), wasm_i32x4_shuffle(low, high, 1, 3, 5, 7)));
+#endif
+}
 
 SIMD_INLINE v128_t simd_load(const float *p) { return wasm_v128_load(p); }
 SIMD_INLINE void simd_store(float *p, v128_t v) { wasm_v128_store(p, v); }

@@ -8,6 +8,7 @@
 #include "kernels/gemm.h"
 #include "kernels/norm.h"
 #include "kernels/pool2d.h"
+#include "kernels/quantized.h"
 #include "kernels/softmax.h"
 #include "kernels/sparse_attention.h"
 #include "kernels/transpose.h"
@@ -60,6 +61,19 @@ BENCH float bench_roof_mul_add(size_t rounds, const float *operands) {
     return simd_sum(sum[0]);
 }
 
+/* Reads memory, 12 chains. */
+BENCH float bench_read(size_t times, size_t floats) {
+    v128_t sum[12];
+    for (int i = 0; i < 12; i++) sum[i] = simd_zero();
+    for (size_t t = 0; t < times; t++) {
+        for (const float *p = memory, *end = p + floats / 48 * 48; p < end; p += 48) {
+            for (int i = 0; i < 12; i++) sum[i] = wasm_v128_xor(sum[i], simd_load(p + 4 * i));
+        }
+    }
+    for (int i = 1; i < 12; i++) sum[0] = wasm_v128_xor(sum[0], sum[i]);
+    return simd_sum(sum[0]);
+}
+
 BENCH float *bench_operands(void) {
     memory[0] = 0.5f;
     memory[1] = 0.25f;
@@ -72,6 +86,26 @@ BENCH void bench_gemm(size_t times, size_t m, size_t n, size_t k) {
     used = 0;
     float *a = take(m * k), *c = take(m * n), *packed = take(gemm_packed_floats(k, n));
     for (size_t t = 0; t < times; t++) gemm_f32_matrix(c, n, a, k, packed, m, n, k, NULL);
+}
+
+/* Rows of random bytes would hold NaNs: what is packed here is zeros, of which the product takes as long. way: as quantized_way. */
+BENCH void bench_quantized(size_t times, int bits, int way, size_t m, size_t n, size_t k) {
+    used = 0;
+    quantized_way_taken = (quantized_way)way;
+    size_t row_floats = quantized_row_floats((quantized_bits)bits, k), packed_floats = quantized_packed_floats((quantized_bits)bits, 1, k, n);
+    float *a = take(m * k), *c = take(m * n), *rows = take(m * row_floats), *packed = take(packed_floats);
+    if (packed[0] != 0) memset(packed, 0, packed_floats * sizeof *packed);
+    for (size_t t = 0; t < times; t++) {
+        for (size_t i = 0; i < m; i++) quantized_row(rows + i * row_floats, (quantized_bits)bits, a + i * k, k);
+        quantized_gemm_matrix(c, n, rows, (quantized_bits)bits, packed, m, n, k, NULL);
+    }
+}
+
+BENCH void bench_quantize_rows(size_t times, int bits, size_t m, size_t k) {
+    used = 0;
+    float *a = take(m * k), *rows = take(m * quantized_row_floats((quantized_bits)bits, k));
+    for (size_t t = 0; t < times; t++)
+        for (size_t i = 0; i < m; i++) quantized_row(rows + i * quantized_row_floats((quantized_bits)bits, k), (quantized_bits)bits, a + i * k, k);
 }
 
 /* The convolution as ops do it: pointers to taps, padding to zeros. */

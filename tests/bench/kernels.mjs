@@ -84,12 +84,21 @@ const GEMMS = [[1024, 1024, 1024], [512, 512, 512], [128, 128, 128], [3136, 64, 
 
 const ACTIVATIONS = ['identity', 'relu', 'sigmoid', 'silu', 'tanh', 'gelu', 'gelu_tanh', 'quick_gelu', 'mish', 'softplus'];
 const MILLION = 1 << 20;
+const QUANTIZED = [[1024, 1024, 1024], [3136, 64, 64], [3136, 256, 64], [196, 1024, 256], [196, 256, 1024], [49, 512, 2048], [1, 2048, 8192], [1, 16384, 8192],
+  [2, 2048, 8192], [3, 2048, 8192], [4, 2048, 8192]];
 
 /** @type {{ name: string, flops?: number, bytes?: number, work: (times: number) => void }[]} */
 const cases = [
   ...GEMMS.map(([m, n, k]) => ({
     name: `gemm ${m} x ${n} x ${k}`, flops: 2 * m * n * k, bytes: 4 * (m * k + n * k + m * n), work: (t) => wasm.bench_gemm(t, m, n, k),
   })),
+  ...QUANTIZED.flatMap(([m, n, k]) => [8, 4].flatMap((bits) => [1, 2].map((way) => ({
+    name: `quantized ${bits} ${['', 'in fours', 'in pairs'][way]} ${m} x ${n} x ${k}`, flops: 2 * m * n * k,
+    bytes: n * k * (bits === 4 ? 9 / 16 : 1), work: (t) => wasm.bench_quantized(t, bits, way, m, n, k),
+  })))),
+  { name: 'quantized: what reading 75 MB takes', elements: 18874368, bytes: 4 * 18874368, work: (t) => wasm.bench_read(t, 18874368) },
+  { name: 'quantize rows 3136 x 64', elements: 3136 * 64, work: (t) => wasm.bench_quantize_rows(t, 8, 3136, 64) },
+  { name: 'quantize rows 49 x 2048', elements: 49 * 2048, work: (t) => wasm.bench_quantize_rows(t, 8, 49, 2048) },
   ...CONVS.flatMap(([s, c, n]) => [0, 2, 4].map((tile) => ({
     name: `conv 3x3 ${s}x${s} ${c} -> ${n} ${tile ? `winograd ${tile}` : 'indirect'}${wasm.bench_winograd_choice(s, c, n) === tile ? ', chosen' : ''}`, flops: 18 * s * s * c * n,
     work: (t) => (tile ? wasm.bench_winograd(t, tile, s, s, c, n) : wasm.bench_conv(t, s, s, c, n, 3, 1, 1)),

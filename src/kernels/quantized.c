@@ -1,0 +1,213 @@
+#include "quantized.h"
+#include "../simd.h"
+#include "activation.h"
+
+/* What a tile works on. */
+typedef struct job {
+    size_t taps, k;
+    size_t c_stride, add_stride;
+    int relu;
+} job;
+
+quantized_way quantized_way_taken = QUANTIZED_AS_FASTER;
+
+/* An instruction for pairs shows itself beyond the range that we keep to: its sums stop at 32767. */
+static quantized_way way_here(void) {
+    static volatile const uint32_t most = 0x7f7f7f7fu, beyond = 0xffffffffu;
+    if (quantized_way_taken != QUANTIZED_AS_FASTER) return quantized_way_taken;
+    v128_t sum = simd_dot(wasm_i32x4_splat((int)most), wasm_i32x4_splat((int)beyond), simd_zero());
+    return wasm_i32x4_extract_lane(sum, 0) == 2 * 32767 ? QUANTIZED_IN_PAIRS : QUANTIZED_IN_FOURS;
+}
+
+/* ---- a tile: rows x panels, both constants where this is inlined ---- */
+
+enum { FEW_ROWS = 2, MOST_ROWS = 6, MOST_VECTORS = 8, TILE_FLOATS = 64 };
+
+typedef struct tile_shape { quantized_way way; quantized_bits bits; size_t rows, panels; } tile_shape;
+
+SIMD_INLINE v128_t add_dot(tile_shape s, v128_t a, v128_t b, v128_t ones, v128_t sums) {
+    return s.way == QUANTIZED_IN_FOURS ? simd_dot(a, b, sums) : wasm_i32x4_add(sums, wasm_i32x4_dot_i16x8(simd_dot_pairs(a, b), ones));
+}
+
+/* The sums of one tap: total [rows][2 * panels] vectors in memory. */
+SIMD_INLINE void tap_of_8(tile_shape s, const job *j, const float *const *rows, const float *b, float *total) {
+    const v128_t ones = wasm_v128_load(quantized_constants.ones);
+    const unsigned char *x[MOST_ROWS];
+    v128_t sums[MOST_ROWS][MOST_VECTORS], code[MOST_ROWS];
+    for (size_t r = 0; r < s.rows; r++) {
+        x[r] = (const unsigned char *)(rows[r] + QUANTIZED_ROW_HEAD);
+        for (size_t v = 0; v < 2 * s.panels; v++) sums[r][v] = simd_zero();
+    }
+    for (size_t at = 0; at < j->k; at += 4, b += QUANTIZED_NR) {
+        for (size_t r = 0; r < s.rows && s.rows <= FEW_ROWS; r++) code[r] = wasm_v128_load32_splat(x[r] + at);
+        for (size_t v = 0; v < 2 * s.panels; v += 2) {
+            const v128_t first = simd_load(b + v * 4), second = simd_load(b + v * 4 + 4);
+            for (size_t r = 0; r < s.rows; r++) {
+                if (s.rows > FEW_ROWS) code[r] = wasm_v128_load32_splat(x[r] + at);
+                sums[r][v] = add_dot(s, first, code[r], ones, sums[r][v]);
+                sums[r][v + 1] = add_dot(s, second, code[r], ones, sums[r][v + 1]);
+            }
+        }
+    }
+    for (size_t r = 0; r < s.rows; r++)
+        for (size_t v = 0; v < 2 * s.panels; v++) simd_store(total + (r * 2 * s.panels + v) * 4, wasm_f32x4_convert_i32x4(sums[r][v]));
+}
+
+/* One block of k. whole: 16 times the high halves' products plus the low halves', low: the low halves' products. At most QUANTIZED_BLOCK of
+ * those come together, so that pairs of them stay within 16 bits. */
+SIMD_INLINE void dot_block(tile_shape s, const unsigned char *const *codes, const float *b, v128_t low_halves, v128_t ones, v128_t whole[][4],
+                           v128_t low[][4]) {
+    const unsigned char *x[MOST_ROWS];
+    for (size_t r = 0; r < s.rows; r++) {
+        x[r] = codes[r];
+        for (size_t p = 0; p < s.panels; p++) whole[r][p] = low[r][p] = simd_zero();
+    }
+    SIMD_KEEP_LOOP
+    for (int i = 0; i < QUANTIZED_BLOCK / 4; i++, b += QUANTIZED_NR / 2) {
+        v128_t code[MOST_ROWS];
+        for (size_t r = 0; r < s.rows; r++, x[r - 1] += 4) code[r] = wasm_v128_load32_splat(x[r]);
+        for (size_t p = 0; p < s.panels; p++) {
+            const v128_t both = simd_load(b + p * 4), half = wasm_v128_and(both, low_halves);
+            for (size_t r = 0; r < s.rows; r++) {
+                v128_t l = s.way == QUANTIZED_IN_FOURS ? simd_dot(half, code[r], low[r][p]) : simd_dot_pairs(half, code[r]);
+                whole[r][p] = add_dot(s, both, code[r], ones, whole[r][p]);
+                low[r][p] = s.way == QUANTIZED_IN_FOURS ? l : wasm_i16x8_add(low[r][p], l);
+            }
+        }
+    }
+}
+
+SIMD_INLINE void tap_of_4(tile_shape s, const job *j, const float *const *rows, const float *b, float *total) {
+    const v128_t low_halves = wasm_v128_load(quantized_constants.low_halves), ones = wasm_v128_load(quantized_constants.ones);
+    const size_t blocks = (j->k + QUANTIZED_BLOCK - 1) / QUANTIZED_BLOCK;
+    const unsigned char *x[MOST_ROWS];
+    const int32_t *offsets[MOST_ROWS];
+    v128_t whole[MOST_ROWS][4], low[MOST_ROWS][4];
+    for (size_t r = 0; r < s.rows; r++) {
+        offsets[r] = (const int32_t *)(const void *)(rows[r] + QUANTIZED_ROW_HEAD);
+        x[r] = (const unsigned char *)(offsets[r] + blocks);
+    }
+    v128_t sums[MOST_ROWS][MOST_VECTORS];
+    for (size_t r = 0; r < s.rows; r++)
+        for (size_t v = 0; v < 2 * s.panels; v++) sums[r][v] = simd_zero();
+    for (size_t block = 0; block < blocks; block++, b += QUANTIZED_BLOCK_FLOATS) {
+        dot_block(s, x, b, low_halves, ones, whole, low);
+        for (size_t p = 0; p < s.panels; p++) {
+            const v128_t scales = simd_load(b + QUANTIZED_BLOCK_CODES + p * 4);
+            const v128_t scale_low = wasm_i32x4_shl(scales, 16), scale_high = wasm_v128_and(scales, wasm_v128_load(quantized_constants.high_words));
+            for (size_t r = 0; r < s.rows; r++) {
+                v128_t l = s.way == QUANTIZED_IN_FOURS ? low[r][p] : wasm_i32x4_dot_i16x8(low[r][p], ones), h = wasm_i32x4_sub(whole[r][p], l);
+                l = wasm_i32x4_add(l, wasm_v128_load32_splat(offsets[r] + block));
+                sums[r][2 * p] = simd_madd(wasm_f32x4_convert_i32x4(l), scale_low, sums[r][2 * p]);
+                sums[r][2 * p + 1] = simd_madd(wasm_f32x4_convert_i32x4(h), scale_high, sums[r][2 * p + 1]);
+            }
+        }
+        for (size_t r = 0; r < s.rows; r++) x[r] += QUANTIZED_BLOCK;
+    }
+    for (size_t r = 0; r < s.rows; r++)
+        for (size_t v = 0; v < 2 * s.panels; v++) simd_store(total + (r * 2 * s.panels + v) * 4, sums[r][v]);
+}
+
+/* y [rows][panels * GEMM_NR] = the product without the columns' scales and bias. total: as much working memory. A panel here is GEMM_NR columns,
+ * those from `first` on of one that is four times as wide. */
+SIMD_INLINE void tile(tile_shape s, const job *j, float *y, float *total, const float *const *rows, const float *panel, size_t first) {
+    const size_t blocks = (j->k + QUANTIZED_BLOCK - 1) / QUANTIZED_BLOCK;
+    const size_t tap_floats = QUANTIZED_NR + (s.bits == QUANTIZED_4 ? blocks * QUANTIZED_BLOCK_FLOATS : (j->k + 3) / 4 * QUANTIZED_NR);
+    const float *b = panel + QUANTIZED_PANEL_HEAD;
+    for (size_t tap = 0; tap < j->taps; tap++, rows += GEMM_MR, b += tap_floats) {
+        if (s.bits == QUANTIZED_4) tap_of_4(s, j, rows, b + QUANTIZED_NR + first / 2, total);
+        else tap_of_8(s, j, rows, b + QUANTIZED_NR + first, total);
+        for (size_t r = 0; r < s.rows; r++) {
+            const v128_t scale = simd_splat(rows[r]), offset = simd_splat(rows[r] + 1);
+            for (size_t v = 0; v < 2 * s.panels; v++) {
+                const size_t at = (r * 2 * s.panels + v) * 4;
+                v128_t here = simd_nmadd(offset, simd_load(b + first + v * 4), wasm_f32x4_mul(scale, simd_load(total + at)));
+                simd_store(y + at, tap ? wasm_f32x4_add(simd_load(y + at), here) : here);
+            }
+        }
+    }
+}
+
+typedef void tile_function(const job *, float *, float *, const float *const *, const float *, size_t);
+
+#define TILE(way_name, bits, rows, panels) \
+    static SIMD_NOINLINE void tile_##way_name##_##bits##_##rows##x##panels(const job *j, float *y, float *total, const float *const *row, \
+                                                                           const float *panel, size_t first) { \
+        tile((tile_shape){ QUANTIZED_IN_##way_name, QUANTIZED_##bits, rows, panels }, j, y, total, row, panel, first); \
+    }
+#define TILES(way_name, bits) TILE(way_name, bits, 1, 1) TILE(way_name, bits, 2, 1) TILE(way_name, bits, 3, 1) TILE(way_name, bits, 1, 4)
+TILES(FOURS, 8) TILES(FOURS, 4) TILES(PAIRS, 8) TILES(PAIRS, 4)
+TILE(FOURS, 8, 6, 1)
+TILE(FOURS, 4, 6, 1)
+
+/* Tiles by rows, of one panel; that for six is two of three where six have no room in V8's registers. Then one row by four panels. */
+enum { BY_FOUR_PANELS = 0 };
+#define NAMES(way_name, bits, six) \
+    { tile_##way_name##_##bits##_1x4, tile_##way_name##_##bits##_1x1, tile_##way_name##_##bits##_2x1, tile_##way_name##_##bits##_3x1, NULL, NULL, six }
+static tile_function *const tiles[2][2][MOST_ROWS + 1] = {
+    { NAMES(FOURS, 4, tile_FOURS_4_6x1), NAMES(FOURS, 8, tile_FOURS_8_6x1) }, { NAMES(PAIRS, 4, NULL), NAMES(PAIRS, 8, NULL) },
+};
+
+/* ---- the whole ---- */
+
+/* c [rows, n] = y times the columns' scales, plus bias and addend. head: bias [n], QUANTIZED_NR before the scales. */
+static void finish(const job *j, float *c, const float *add, const float *y, const float *head, size_t rows, size_t y_stride, size_t n) {
+    for (size_t r = 0; r < rows; r++, c += j->c_stride, y += y_stride) {
+        size_t i = 0;
+        for (; i + 4 <= n; i += 4) {
+            v128_t v = simd_madd(simd_load(y + i), simd_load(head + QUANTIZED_NR + i), simd_load(head + i));
+            if (add) v = wasm_f32x4_add(v, simd_load(add + r * j->add_stride + i));
+            simd_store(c + i, j->relu ? simd_max(v, simd_zero()) : v);
+        }
+        for (; i < n; i++) {
+            float v = y[i] * head[QUANTIZED_NR + i] + head[i] + (add ? add[r * j->add_stride + i] : 0);
+            c[i] = j->relu && v < 0 ? 0 : v;
+        }
+    }
+}
+
+static size_t next_rows(tile_function *const *by_rows, size_t left) {
+    size_t rows = left < MOST_ROWS ? left : MOST_ROWS;
+    while (!by_rows[rows]) rows--;
+    return rows;
+}
+
+void quantized_gemm(float *c, size_t c_stride, const float *const *rows, quantized_bits bits, size_t taps, const float *packed,
+                    size_t m, size_t n, size_t k, const gemm_epilogue *epilogue) {
+    const gemm_epilogue e = epilogue ? *epilogue : (gemm_epilogue){ NULL, 0, LAM_IDENTITY };
+    const job j = { taps, k, c_stride, e.add_stride, e.activation == LAM_RELU };
+    tile_function *const *by_rows = tiles[way_here() == QUANTIZED_IN_PAIRS][bits == QUANTIZED_8];
+    const size_t panel_floats = quantized_panel_floats(bits, taps, k);
+    float y[TILE_FLOATS], total[TILE_FLOATS];
+    for (size_t column = 0, panels; column < n; column += panels * GEMM_NR) {
+        panels = m == 1 ? 4 : 1;
+        const float *panel = packed + column / QUANTIZED_NR * panel_floats;
+        size_t here = n - column < panels * GEMM_NR ? n - column : panels * GEMM_NR;
+        for (size_t row = 0, mr; row < m; row += mr) {
+            /* Rows are listed in tiles of GEMM_MR: none may reach over two. */
+            mr = panels == 4 ? 1 : next_rows(by_rows, m - row);
+            const float *const *at = rows + row / GEMM_MR * GEMM_MR * taps + row % GEMM_MR;
+            by_rows[panels == 4 ? BY_FOUR_PANELS : mr](&j, y, total, at, panel, column % QUANTIZED_NR);
+            finish(&j, c + row * c_stride + column, e.add ? e.add + row * e.add_stride + column : NULL, y, panel + column % QUANTIZED_NR, mr, panels * GEMM_NR, here);
+        }
+    }
+    if (e.activation != LAM_IDENTITY && e.activation != LAM_RELU) activation_tile_f32(c, c_stride, m, n, e.activation);
+}
+
+/* As many rows as stay in the second cache level beside a panel. */
+enum { BLOCK_BYTES = 512 * 1024, MOST_TOGETHER = 32 * GEMM_MR };
+
+void quantized_gemm_matrix(float *c, size_t c_stride, const float *rows, quantized_bits bits, const float *packed, size_t m, size_t n,
+                           size_t k, const gemm_epilogue *epilogue) {
+    const size_t row_floats = quantized_row_floats(bits, k);
+    size_t together = BLOCK_BYTES / sizeof(float) / row_floats / GEMM_MR * GEMM_MR;
+    together = together > MOST_TOGETHER ? MOST_TOGETHER : together < GEMM_MR ? GEMM_MR : together;
+    const float *list[MOST_TOGETHER];
+    gemm_epilogue part = epilogue ? *epilogue : (gemm_epilogue){ NULL, 0, LAM_IDENTITY };
+    for (size_t i = 0; i < m; i += together) {
+        size_t mb = m - i < together ? m - i : together;
+        for (size_t r = 0; r < mb; r++) list[r] = rows + (i + r) * row_floats;
+        quantized_gemm(c + i * c_stride, c_stride, list, bits, 1, packed, mb, n, k, &part);
+        if (part.add) part.add += mb * part.add_stride;
+    }
+}

@@ -1,0 +1,213 @@
+/* Into codes: weights while they load, rows at every run. */
+#include <math.h>
+#include <string.h>
+#include "../simd.h"
+#include "quantized.h"
+
+enum { GROUP = 4, MOST_CODE = 127 };
+
+const struct quantized_constants quantized_constants = {
+    { 1, 1, 1, 1, 1, 1, 1, 1 }, { 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15 },
+    { 0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u },
+};
+
+static size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
+static size_t blocks_of(size_t k) { return divide_up(k, QUANTIZED_BLOCK); }
+static size_t groups_of(quantized_bits bits, size_t k) {
+    return bits == QUANTIZED_4 ? blocks_of(k) * (QUANTIZED_BLOCK / GROUP) : divide_up(k, GROUP);
+}
+
+/* ---- rows ---- */
+
+size_t quantized_row_floats(quantized_bits bits, size_t k) {
+    return QUANTIZED_ROW_HEAD + (bits == QUANTIZED_4 ? blocks_of(k) : 0) + groups_of(bits, k);
+}
+
+typedef struct range { float low, high; } range;
+
+static float largest_lane(v128_t v) {
+    v = simd_max(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_f32x4_extract_lane(simd_max(v, wasm_i32x4_shuffle(v, v, 1, 0, 3, 2)), 0);
+}
+
+/* Smallest and largest, at most and at least 0. Both are NaN if there is a NaN or an infinity, which 0 times x shows. */
+static range range_of(const float *x, size_t k) {
+    v128_t zero = simd_zero(), low = zero, high = zero, nothing = zero, nothing_too = zero;   /* two: a sum waits for the one before */
+    size_t i = 0;
+    for (; i + 8 <= k; i += 8) {
+        v128_t v = simd_load(x + i), w = simd_load(x + i + 4);
+        low = simd_min(simd_min(low, v), w);
+        high = simd_max(simd_max(high, v), w);
+        nothing = simd_madd(v, zero, nothing);
+        nothing_too = simd_madd(w, zero, nothing_too);
+    }
+    for (; i < k; i += 4) {
+        v128_t v = k - i < 4 ? simd_load_part(x + i, k - i) : simd_load(x + i);
+        low = simd_min(low, v);
+        high = simd_max(high, v);
+        nothing = simd_madd(v, zero, nothing);
+    }
+    float not_finite = simd_sum(wasm_f32x4_add(nothing, nothing_too));
+    return (range){ not_finite - largest_lane(wasm_f32x4_neg(low)), not_finite + largest_lane(high) };
+}
+
+/* Sixteen codes, which are the low bits of x * inverse + shift. */
+SIMD_INLINE v128_t codes_of(const float *x, v128_t inverse, v128_t shift, v128_t base, v128_t most) {
+    v128_t a = wasm_i32x4_sub(simd_madd(simd_load(x), inverse, shift), base), b = wasm_i32x4_sub(simd_madd(simd_load(x + 4), inverse, shift), base);
+    v128_t c = wasm_i32x4_sub(simd_madd(simd_load(x + 8), inverse, shift), base), d = wasm_i32x4_sub(simd_madd(simd_load(x + 12), inverse, shift), base);
+    return wasm_u8x16_min(wasm_u8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(a, b), wasm_i16x8_narrow_i32x4(c, d)), most);
+}
+
+/* Codes of x [k]; behind them up to a multiple of 4 that of zero. */
+static void write_codes(unsigned char *to, const float *x, size_t k, float inverse, float zero) {
+    const float around = 12582912.0f;   /* 1.5 * 2^23: sums of this size are whole numbers */
+    v128_t v = wasm_f32x4_splat(inverse), shift = wasm_f32x4_splat(around + zero), base = wasm_f32x4_splat(around), most = wasm_i8x16_splat(MOST_CODE);
+    size_t i = 0;
+    for (; i + 16 <= k; i += 16) wasm_v128_store(to + i, codes_of(x + i, v, shift, base, most));
+    if (i == k) return;
+    float rest[16] = { 0 };
+    unsigned char codes[16];
+    memcpy(rest, x + i, (k - i) * sizeof *x);
+    wasm_v128_store(codes, codes_of(rest, v, shift, base, most));
+    memcpy(to + i, codes, divide_up(k - i, GROUP) * GROUP);
+}
+
+/* sums [blocks]: -8 times the sum of each block's codes, what the weights' own offset of 8 adds. */
+static void write_sums(int32_t *sums, const unsigned char *codes, size_t blocks) {
+    for (size_t b = 0; b < blocks; b++, codes += QUANTIZED_BLOCK) {
+        v128_t pairs = wasm_i16x8_add(wasm_u16x8_extadd_pairwise_u8x16(wasm_v128_load(codes)), wasm_u16x8_extadd_pairwise_u8x16(wasm_v128_load(codes + 16)));
+        v128_t v = wasm_u32x4_extadd_pairwise_u16x8(pairs);
+        v = wasm_i32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+        sums[b] = -8 * (wasm_i32x4_extract_lane(v, 0) + wasm_i32x4_extract_lane(v, 1));
+    }
+}
+
+void quantized_row(float *row, quantized_bits bits, const float *x, size_t k) {
+    range r = range_of(x, k);
+    float scale = (r.high - r.low) / MOST_CODE, inverse = scale > 0 ? 1 / scale : 0;
+    if (!(inverse < INFINITY)) scale = inverse = 0;   /* so near zero that its reciprocal is infinite */
+    float zero = rintf(-r.low * inverse);
+    size_t blocks = bits == QUANTIZED_4 ? blocks_of(k) : 0, groups = groups_of(bits, k);
+    row[0] = scale;
+    row[1] = scale * zero;
+    unsigned char *codes = (unsigned char *)(row + QUANTIZED_ROW_HEAD + blocks);
+    size_t whole = divide_up(k, GROUP) * GROUP;
+    write_codes(codes, x, k, inverse, zero);
+    memset(codes + whole, 0, groups * GROUP - whole);
+    if (blocks) write_sums((int32_t *)(void *)(row + QUANTIZED_ROW_HEAD), codes, blocks);
+}
+
+/* ---- weights ---- */
+
+static size_t tap_floats(quantized_bits bits, size_t k) {
+    return QUANTIZED_NR + (bits == QUANTIZED_4 ? blocks_of(k) * QUANTIZED_BLOCK_FLOATS : groups_of(bits, k) * QUANTIZED_NR);
+}
+
+size_t quantized_panel_floats(quantized_bits bits, size_t taps, size_t k) { return QUANTIZED_PANEL_HEAD + taps * tap_floats(bits, k); }
+
+size_t quantized_packed_floats(quantized_bits bits, size_t taps, size_t k, size_t n) {
+    return divide_up(n, QUANTIZED_NR) * quantized_panel_floats(bits, taps, k);
+}
+
+static int clamp_code(float x, int low, int high) {
+    int code = (int)rintf(x);
+    return code < low ? low : code > high ? high : code;
+}
+
+/* A column's weights: element kk of a tap is at w[kk * stride]. */
+typedef struct column { const float *w; size_t taps, k, tap_stride, stride; } column;
+
+static float largest(const column *c) {
+    float most = 0;
+    for (size_t tap = 0; tap < c->taps; tap++)
+        for (size_t kk = 0; kk < c->k; kk++) most = fmaxf(most, fabsf(c->w[tap * c->tap_stride + kk * c->stride]));
+    return most;
+}
+
+static void pack_8(float *panel, size_t lane, const column *c) {
+    float scale = largest(c) / MOST_CODE, inverse = scale > 0 && 1 / scale < INFINITY ? 1 / scale : 0;
+    panel[QUANTIZED_NR + lane] = scale;
+    for (size_t tap = 0; tap < c->taps; tap++) {
+        float *sum = panel + QUANTIZED_PANEL_HEAD + tap * tap_floats(QUANTIZED_8, c->k) + lane;
+        signed char *codes = (signed char *)(sum - lane + QUANTIZED_NR) + lane * GROUP;
+        const float *w = c->w + tap * c->tap_stride;
+        int total = 0;
+        for (size_t kk = 0; kk < c->k; kk++) {
+            int code = clamp_code(w[kk * c->stride] * inverse, -MOST_CODE, MOST_CODE);
+            codes[kk / GROUP * QUANTIZED_NR * GROUP + kk % GROUP] = (signed char)code;
+            total += code;
+        }
+        *sum = (float)total;
+    }
+}
+
+/* Rounded to the 16 bits that a block keeps. */
+static float to_bfloat16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The scale that makes the largest weight by magnitude -8 times itself. */
+static float block_scale(const float *w, size_t stride, size_t n) {
+    float most = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fabsf(w[i * stride]) > fabsf(most)) most = w[i * stride];
+    }
+    return to_bfloat16(most / -8);
+}
+
+/* One block of a column; returns the sum of its weights as packed. */
+static float pack_block(float *block, size_t lane, const float *w, size_t stride, size_t n) {
+    const size_t place = lane / 8 * 4 + lane % 4, high = lane / 4 % 2;   /* of 4 weights, or of 2 scales */
+    unsigned char *codes = (unsigned char *)(block + place);
+    float scale = block_scale(w, stride, n), inverse = scale != 0 ? 1 / scale : 0, kept = high ? scale / 16 : scale;
+    if (!(fabsf(inverse) < INFINITY)) kept = inverse = 0;
+    uint32_t bits;
+    memcpy(&bits, &kept, sizeof bits);
+    uint16_t half = (uint16_t)(bits >> 16);
+    memcpy((char *)(block + QUANTIZED_BLOCK_CODES + place) + high * 2, &half, sizeof half);
+    int total = 0;
+    for (size_t i = 0; i < QUANTIZED_BLOCK; i++) {
+        int code = i < n ? clamp_code(w[i * stride] * inverse, -8, 7) : 0;
+        codes[i / GROUP * QUANTIZED_NR / 2 * GROUP + i % GROUP] |= (unsigned char)(high ? (code & 15) << 4 : code + 8);
+        total += code;
+    }
+    return (float)total * scale;
+}
+
+static void pack_4(float *panel, size_t lane, const column *c) {
+    panel[QUANTIZED_NR + lane] = 1;
+    for (size_t tap = 0; tap < c->taps; tap++) {
+        float *sum = panel + QUANTIZED_PANEL_HEAD + tap * tap_floats(QUANTIZED_4, c->k) + lane, *block = sum - lane + QUANTIZED_NR;
+        for (size_t kk = 0; kk < c->k; kk += QUANTIZED_BLOCK, block += QUANTIZED_BLOCK_FLOATS) {
+            size_t n = c->k - kk < QUANTIZED_BLOCK ? c->k - kk : QUANTIZED_BLOCK;
+            *sum += pack_block(block, lane, c->w + tap * c->tap_stride + kk * c->stride, c->stride, n);
+        }
+    }
+}
+
+void quantized_pack(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n0, size_t columns, const float *b, size_t tap_stride,
+                    size_t k_stride, size_t n_stride) {
+    const size_t panel = quantized_panel_floats(bits, taps, k);
+    for (size_t j = n0; j < n0 + columns; j++) {
+        column c = { b + (j - n0) * n_stride, taps, k, tap_stride, k_stride };
+        (bits == QUANTIZED_4 ? pack_4 : pack_8)(packed + j / QUANTIZED_NR * panel, j % QUANTIZED_NR, &c);
+    }
+}
+
+void quantized_pack_bias(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n, const float *bias) {
+    const size_t panel = quantized_panel_floats(bits, taps, k);
+    for (size_t j = 0; j < n; j++) packed[j / QUANTIZED_NR * panel + j % QUANTIZED_NR] = bias ? bias[j] : 0;
+}
+
+void quantized_scale_columns(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n, const float *scale, const float *shift) {
+    const size_t panel = quantized_panel_floats(bits, taps, k);
+    for (size_t j = 0; j < n; j++) {
+        float *head = packed + j / QUANTIZED_NR * panel + j % QUANTIZED_NR;
+        head[0] = head[0] * scale[j] + shift[j];
+        head[QUANTIZED_NR] *= scale[j];
+    }
+}
