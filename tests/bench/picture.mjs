@@ -1,6 +1,6 @@
 /**
  * The picture of a run: time of each peer, and our layers under the roofs. Drawn by run.mjs --picture, or again from what a run saved:
- *   node tests/bench/picture.mjs FILE.json OUT.svg
+ *   node tests/bench/picture.mjs FILE.json ... OUT.svg
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseHTML } from 'linkedom';
@@ -146,7 +146,8 @@ ${placed(plotted, second + 80)}
 }
 
 if (isMain(import.meta.url)) {
-  const [, , from, to] = process.argv;
-  if (!to) throw new Error('usage: node tests/bench/picture.mjs FILE.json OUT.svg');
-  writeFileSync(to, draw(JSON.parse(readFileSync(from, 'utf8'))));
+  const files = process.argv.slice(2);
+  if (files.length < 2) throw new Error('usage: node tests/bench/picture.mjs FILE.json ... OUT.svg');
+  const to = files.pop();
+  writeFileSync(to, draw(files.flatMap(file => JSON.parse(readFileSync(file, 'utf8')))));
 }
