@@ -4,34 +4,18 @@
 // every case and the larger counts; a case's figure is the median of its runs, the best run is printed beside it;
 // pointwise functions take turns with a copy of as much.
 
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { buildKernels } from './emscripten.mjs';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { only: { type: 'string', default: '' }, runs: { type: 'string', default: '21' }, emcc: { type: 'string', default: join(root, 'web/emcc') } },
+  options: { only: { type: 'string', default: '' }, runs: { type: 'string', default: '21' }, emcc: { type: 'string' } },
 });
 const build = positionals[0] ?? 'relaxed';
 
 const MEMORY_FLOATS = 48 * 1024 * 1024;
 const RUN_MS = 10;
-
-function compile() {
-  const kernels = join(root, 'src/kernels');
-  const sources = readdirSync(kernels).filter((name) => name.endsWith('.c')).map((name) => join(kernels, name));
-  const wasm = join(root, 'build/bench', `kernels-${build}.wasm`);
-  mkdirSync(dirname(wasm), { recursive: true });
-  const relaxed = build === 'relaxed' ? ['-mrelaxed-simd', '-DLAM_RELAXED'] : [];
-  execFileSync(options.emcc, [
-    '-O3', '-msimd128', '-mbulk-memory', ...relaxed, '-std=c11', '--no-entry', '-I', join(root, 'src'), '-sSTANDALONE_WASM', '-sINITIAL_MEMORY=256MB', '-o', wasm,
-    join(root, 'tests/bench/kernels.c'), ...sources,
-  ], { stdio: 'inherit' });
-  return new WebAssembly.Module(readFileSync(wasm));
-}
 
 function instantiate(module) {
   const imports = {};
@@ -66,7 +50,7 @@ function measure(...works) {
   return runs;
 }
 
-const wasm = instantiate(compile());
+const wasm = instantiate(new WebAssembly.Module(readFileSync(buildKernels(build, options.emcc))));
 const operands = wasm.bench_operands();
 
 function roof() {

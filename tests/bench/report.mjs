@@ -31,7 +31,7 @@ function table(rows, left = 1) {
 
 /** GFLOP/s, or GB/s, of a time in milliseconds. */
 const rate = (job, time) => (WORK[job].flops ?? WORK[job].bytes) / time / 1e6;
-const unit = job => WORK[job].flops ? job === 'dot' || job.includes('q8, layer') ? 'Gop/s' : 'GFLOP/s' : 'GB/s';
+const unit = job => WORK[job].flops ? job === 'dot' || job.includes(' q8') ? 'Gop/s' : 'GFLOP/s' : 'GB/s';
 
 /** A time, its rate where there is one; the roofs by their rate alone. */
 function figure(times, [label, job]) {
@@ -40,7 +40,7 @@ function figure(times, [label, job]) {
   const middle = median(values.map(median));
   if (PURE.includes(job)) return middle.toPrecision(4);
   if (label === ROOF && !job.startsWith('copy')) return `${rate(job, middle).toFixed(1)} ${unit(job)}`;
-  return milliseconds(middle) + (job.endsWith(', layer') && (WORK[job].flops || WORK[job].bytes) ? `, ${layerRate(job, middle)}` : '');
+  return milliseconds(middle) + (/, (layer|kernel)$/.test(job) && (WORK[job].flops || WORK[job].bytes) ? `, ${layerRate(job, middle)}` : '');
 }
 
 const layerRate = (job, middle) => job.startsWith('gemv') ? `${(WORK[job].bytes / middle / 1e6).toFixed(1)} GB/s` : `${rate(job, middle).toFixed(1)} ${unit(job)}`;
