@@ -77,8 +77,8 @@ function buildWasm(id) {
 }
 
 /**
- * A build as a raw LZMA1 stream: 16 kB shorter in a page's scripts than gzip, and than brotli, which a server may add but which
- * no page can undo by itself. Of the contexts that LZMA can be told to use these were the best for all four builds.
+ * A build as a raw LZMA1 stream. As text it is about 16 kB shorter than what gzip gives, and what a server's own compression adds no longer
+ * matters: base64 hides the structure of what is inside from it.
  * The program is Python because emcc is: it is wherever emcc runs.
  * @param {string} folder
  * @param {string} build
