@@ -7,6 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { buildKernels } from './emscripten.mjs';
+import { openKernels } from './runtimes/kernels.mjs';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -14,19 +15,7 @@ const { values: options, positionals } = parseArgs({
 });
 const build = positionals[0] ?? 'relaxed';
 
-const MEMORY_FLOATS = 48 * 1024 * 1024;
 const RUN_MS = 10;
-
-function instantiate(module) {
-  const imports = {};
-  for (const { module: from, name } of WebAssembly.Module.imports(module)) {
-    (imports[from] ??= {})[name] = () => { throw new Error(`${name} was called`); };
-  }
-  const { exports } = new WebAssembly.Instance(module, imports);
-  exports._initialize?.();
-  exports.bench_start(MEMORY_FLOATS);
-  return exports;
-}
 
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 
@@ -50,7 +39,7 @@ function measure(...works) {
   return runs;
 }
 
-const wasm = instantiate(new WebAssembly.Module(readFileSync(buildKernels(build, options.emcc))));
+const wasm = await openKernels(readFileSync(buildKernels(build, options.emcc)));
 const operands = wasm.bench_operands();
 
 function roof() {

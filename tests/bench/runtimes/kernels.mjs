@@ -5,9 +5,9 @@ const MEMORY_FLOATS = 48 << 20;
 /** quantized_way 0: the faster one, which the kernel finds out. */
 const FASTER = 0;
 
-/** @param {{ wasm: string }} options wasm: kernels.c compiled, as base64 */
-export async function start({ wasm }) {
-  const module = await WebAssembly.compile(Uint8Array.from(atob(wasm), char => char.charCodeAt(0)));
+/** @param {Uint8Array} bytes kernels.c compiled @returns {Promise<any>} its functions */
+export async function openKernels(bytes) {
+  const module = await WebAssembly.compile(bytes);
   const imports = {};
   for (const { module: from, name } of WebAssembly.Module.imports(module)) {
     (imports[from] ??= {})[name] = () => { throw new Error(`${name} was called`); };
@@ -15,6 +15,12 @@ export async function start({ wasm }) {
   const { exports } = await WebAssembly.instantiate(module, imports);
   exports._initialize?.();
   exports.bench_start(MEMORY_FLOATS);
+  return exports;
+}
+
+/** @param {{ wasm: string }} options wasm: kernels.c compiled, as base64 */
+export async function start({ wasm }) {
+  const exports = await openKernels(Uint8Array.from(atob(wasm), char => char.charCodeAt(0)));
   const quantized = (bits, m, n, k) => async () => ({ run: () => exports.bench_quantized(1, bits, FASTER, m, n, k) });
   return {
     version: '',
