@@ -1,24 +1,11 @@
 /** A picture of times against sizes, both on logarithmic axes, as SVG. */
+import { heading, placed, plot, Plot, sheet } from './drawing.mjs';
 
-const WIDTH = 760;
-const HEIGHT = 460;
-const LEFT = 84;
-const RIGHT = 190;
-const TOP = 56;
-const BOTTOM = 58;
+const HEIGHT = 420;
 
-const escape = (text) => text.replace(/&/g, '&amp;').replace(/</g, '&lt;');
-
-/** 1, 2 and 5 times powers of ten from below the least to above the most. */
-function ticks(least, most) {
-  const all = [];
-  for (let power = Math.floor(Math.log10(least)); power <= Math.ceil(Math.log10(most)); power++) all.push(...[1, 2, 5].map((digit) => digit * 10 ** power));
-  const from = all.findLastIndex((tick) => tick <= least);
-  const to = all.findIndex((tick) => tick >= most);
-  return all.slice(from, to + 1);
-}
-
-const number = (value) => (value >= 1000 ? `${value / 1000} s` : `${value} ms`);
+/** 1, 2 and 5 times powers of ten. */
+const TICKS = [-1, 0, 1, 2, 3, 4].flatMap(power => [1, 2, 5].map(digit => digit * 10 ** power));
+const time = milliseconds => milliseconds >= 1000 ? `${milliseconds / 1000} s` : `${milliseconds} ms`;
 
 /**
  * @param {object} picture
@@ -30,31 +17,17 @@ const number = (value) => (value >= 1000 ? `${value / 1000} s` : `${value} ms`);
  * @returns {string}
  */
 export function curve({ title, subtitle, xLabel, sizes, lines }) {
-  const marks = ticks(Math.min(...lines.flatMap((line) => line.milliseconds)), Math.max(...lines.flatMap((line) => line.milliseconds)));
-  const scale = (value, least, most, from, to) => from + (to - from) * Math.log(value / least) / Math.log(most / least);
-  const x = (size) => scale(size, sizes[0], sizes.at(-1), LEFT, WIDTH - RIGHT).toFixed(1);
-  const y = (ms) => scale(ms, marks[0], marks.at(-1), HEIGHT - BOTTOM, TOP).toFixed(1);
-  const text = (at, anchor, content, more = '') => `<text x="${at[0]}" y="${at[1]}" text-anchor="${anchor}"${more}>${escape(content)}</text>`;
-  const grid = [
-    ...marks.map((ms) => `<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y(ms)}" y2="${y(ms)}" stroke="#ddd"/>${text([LEFT - 8, Number(y(ms)) + 4], 'end', number(ms))}`),
-    ...sizes.map((size) => `<line x1="${x(size)}" x2="${x(size)}" y1="${TOP}" y2="${HEIGHT - BOTTOM}" stroke="#ddd"/>${text([x(size), HEIGHT - BOTTOM + 18], 'middle', size.toLocaleString('en'))}`),
-  ];
-  const drawn = lines.map(({ label, colour, milliseconds }) => {
-    const points = sizes.map((size, i) => [x(size), y(milliseconds[i])]);
-    return `<polyline points="${points.map((point) => point.join(',')).join(' ')}" fill="none" stroke="${colour}" stroke-width="2.5"/>`
-      + points.map(([cx, cy]) => `<circle cx="${cx}" cy="${cy}" r="4" fill="${colour}"/>`).join('')
-      + text([Number(points.at(-1)[0]) + 10, Number(points.at(-1)[1]) + 4], 'start', label, ` fill="${colour}" font-weight="bold"`);
+  const points = lines.flatMap(({ label, colour, milliseconds }) => milliseconds.map((ms, i) => ({ label, colour, size: sizes[i], ms })));
+  const [least, most] = [Math.min, Math.max].map(of => of(...points.map(({ ms }) => ms)));
+  const element = plot({
+    height: HEIGHT, marginLeft: 62, marginRight: 152, marginBottom: 44, grid: true,
+    x: { type: 'log', base: 2, label: xLabel, labelAnchor: 'center', labelArrow: 'none', ticks: sizes, tickFormat: size => size.toLocaleString('en'), domain: [sizes[0], sizes.at(-1)] },
+    y: { type: 'log', label: null, ticks: TICKS.filter(tick => tick > least / 1.3 && tick < most * 1.3), tickFormat: time, domain: [least / 1.3, most * 1.3] },
+    marks: [
+      Plot.line(points, { x: 'size', y: 'ms', stroke: 'colour', strokeWidth: 2.5 }),
+      Plot.dot(points, { x: 'size', y: 'ms', fill: 'colour', r: 4.5 }),
+      Plot.text(points.filter(({ size }) => size === sizes.at(-1)), { x: 'size', y: 'ms', text: 'label', fill: 'colour', fontWeight: 700, textAnchor: 'start', dx: 10 }),
+    ],
   });
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="system-ui, sans-serif" font-size="13" fill="#333">`,
-    `<title>${escape(title)}</title>`,
-    `<rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>`,
-    text([LEFT, 24], 'start', title, ' font-size="16" font-weight="bold"'),
-    text([LEFT, 42], 'start', subtitle),
-    ...grid,
-    text([(LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14], 'middle', xLabel),
-    ...drawn,
-    '</svg>',
-    '',
-  ].join('\n');
+  return sheet(title, HEIGHT + 84, heading(40, title, subtitle), placed(element, 72));
 }

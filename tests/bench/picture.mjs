@@ -3,17 +3,12 @@
  *   node tests/bench/picture.mjs FILE.json ... OUT.svg
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { parseHTML } from 'linkedom';
-import * as Plot from '@observablehq/plot';
+import { EDGE, FAINT, heading, INK, placed, plot, Plot, sheet, WIDTH } from './drawing.mjs';
 import { RELAXED, ROOF } from './contestants.mjs';
 import { isMain } from './fresh.mjs';
 import { median, spread } from './statistics.mjs';
 import { WORK } from './work.mjs';
 
-const WIDTH = 880;
-const EDGE = 24;
-const INK = '#24292f';
-const FAINT = '#6e7781';
 const OURS = '#0b7a75';
 const THEIRS = '#b9c0c7';
 const KINDS = { '3 x 3': '#0b7a75', '1 x 1': '#d9822b', stem: '#7b4fa3', 'attention pool': '#c2185b', 'pooling and layout': '#8a949e' };
@@ -23,11 +18,6 @@ const GROUPS = [
   { name: 'two threads', job: 'tower', threads: 2 },
   { name: 'without attention pool', job: 'trunk', threads: 1 },
 ];
-const STYLE = { fontSize: '13px', color: INK, background: 'none' };
-
-const { document } = parseHTML('<!doctype html><html><body></body></html>');
-const plot = options => Plot.plot({ document, style: STYLE, ...options });
-
 /** A group has as many places as it has bars and one between it and the next: facets of a plot would all be equally high. */
 function barRows(data) {
   const order = data.toSorted((a, b) => a.median - b.median).map(one => one.row);
@@ -50,7 +40,7 @@ function bars(results) {
   const [first] = results.map(({ place }) => place.version);
   const left = 288;
   return plot({
-    width: WIDTH - 2 * EDGE, height: 40 + rows.length * 23, marginLeft: left, marginRight: 8, marginTop: 34, marginBottom: 6,
+    height: 40 + rows.length * 23, marginLeft: left, marginRight: 8, marginTop: 34, marginBottom: 6,
     x: { axis: null, domain: [0, Math.max(...data.map(({ q3 }) => q3)) * 1.32] }, y: { axis: null, domain: rows, padding: 0.2 },
     fx: { label: null, axis: null, domain: results.map(({ place }) => place.version) },
     marks: [
@@ -112,13 +102,6 @@ function legend(layers) {
   }).join('');
 }
 
-function placed(svg, y) {
-  svg.setAttribute('x', String(EDGE));
-  svg.setAttribute('y', String(y));
-  svg.setAttribute('fill', INK);
-  return svg.outerHTML;
-}
-
 /**
  * @param {any[]} results what the places of one run gave, as run.mjs saves them
  * @returns {string} SVG
@@ -126,23 +109,16 @@ function placed(svg, y) {
 export function draw(results) {
   const [first] = results;
   if (!first.layers) throw new Error('picture: this run has no times of the layers; leave out --only');
-  const text = (y, content, more = '') => `<text x="${EDGE}" y="${y}" ${more}>${content}</text>`;
-  const heading = (y, title, ...lines) => text(y, title, 'font-size="18" font-weight="700"') + lines.map((line, i) => text(y + 21 + 18 * i, line, `fill="${FAINT}"`)).join('\n');
   const chart = bars(results);
   const second = 72 + Number(chart.getAttribute('height')) + 48;
   const plotted = roofline(first);
-  const height = second + 84 + Number(plotted.getAttribute('height')) + 8;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif" font-size="13" fill="${INK}">
-<title>CLIP RN50: time of each library, and the layers of lamella under the roofs of the core</title>
-<rect width="100%" height="100%" fill="#fff"/>
-${heading(40, 'CLIP RN50, one picture of 224 x 224', `milliseconds, less is better; medians of ${first.rounds} rounds in turns, lines span the quartiles; ${first.cpu}`)}
-${placed(chart, 72)}
-${heading(second, 'Its layers under the roofs of the core', `${RELAXED}, one thread, ${first.place.version}. The larger a dot, the longer the layer takes; shares are of the whole time.`,
-    'Operations as in the textbook: Winograd\'s 3 x 3 and the folded attention pool need fewer, and stand above the roof.')}
-<g transform="translate(${EDGE}, ${second + 68})">${legend(first.layers)}</g>
-${placed(plotted, second + 80)}
-</svg>
-`;
+  return sheet('CLIP RN50: time of each library, and the layers of lamella under the roofs of the core', second + 92 + Number(plotted.getAttribute('height')),
+    heading(40, 'CLIP RN50, one picture of 224 x 224', `milliseconds, less is better; medians of ${first.rounds} rounds in turns, lines span the quartiles; ${first.cpu}`),
+    placed(chart, 72),
+    heading(second, 'Its layers under the roofs of the core', `${RELAXED}, one thread, ${first.place.version}. The larger a dot, the longer the layer takes; shares are of the whole time.`,
+      "Operations as in the textbook: Winograd's 3 x 3 and the folded attention pool need fewer, and stand above the roof."),
+    `<g transform="translate(${EDGE}, ${second + 68})">${legend(first.layers)}</g>`,
+    placed(plotted, second + 80));
 }
 
 if (isMain(import.meta.url)) {

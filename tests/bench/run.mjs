@@ -41,10 +41,6 @@ const { values: options } = parseArgs({
     only: { type: 'string' },
   },
 });
-if (options.sparse) {
-  const { status } = spawnSync(newestNode(), [join(here, 'sparse.mjs'), ...process.argv.slice(2).filter(argument => argument !== '--sparse')], { stdio: 'inherit' });
-  process.exit(status ?? 1);
-}
 const rounds = Number(options.rounds ?? (options.quick ? 3 : 8));
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds: expected a positive integer, got ${options.rounds}`);
 const places = options.browser ? ['browser'] : options.node || options.quick ? ['node'] : ['node', 'browser'];
@@ -119,6 +115,11 @@ async function runIn(name, { wasm, bytes }) {
   }
 }
 
+if (options.sparse) {
+  installPeers(); // what draws is among them
+  const { status } = spawnSync(newestNode(), [join(here, 'sparse.mjs'), ...process.argv.slice(2).filter(argument => argument !== '--sparse')], { stdio: 'inherit' });
+  process.exit(status ?? 1);
+}
 process.once('SIGINT', () => process.exit(130)).once('SIGTERM', () => process.exit(143));
 mkdirSync(output, { recursive: true });
 installPeers();
