@@ -55,4 +55,4 @@ export const CONTESTANTS = [
 ];
 /** In a process or page that has run nothing before: the runs of runtimes/fresh.mjs and the figures that they give. */
 export const FRESH = 'fresh';
-export const FRESH_RUNS = { start: ['start'], load: ['load', 'peak', 'bytes', 'first', 'steady'], small: ['first, small', 'steady, small'], cosine: ['cosine'] };
+export const FRESH_RUNS = { start: ['start'], load: ['load', 'peak', 'bytes', 'first', 'steady'], small: ['first, small', 'steady, small'], cosine: ['cosine', 'centred cosine', 'two pictures', 'trained cosine'] };

@@ -1,5 +1,5 @@
 /** Turns the measured times into tables, ratios and verdicts. */
-import { FRESH, ROOF } from './contestants.mjs';
+import { FRESH, FRESH_RUNS, ROOF } from './contestants.mjs';
 import { WIRE_LIMIT } from './size.mjs';
 import { median, pairedRatios, spread } from './statistics.mjs';
 import { TABLE } from './rows.mjs';
@@ -19,7 +19,7 @@ const SHOW = {
   cosine: { digits: value => value.toFixed(5), unit: '' },
 };
 /** Figures of fresh processes that are not times. */
-const PURE = ['peak', 'cosine', 'bytes'];
+const PURE = ['peak', 'bytes', ...FRESH_RUNS.cosine];
 const kB = bytes => `${(bytes / 1000).toFixed(1)} kB`;
 const milliseconds = value => `${value.toPrecision(value < 1000 ? 3 : 4)} ms`;
 
