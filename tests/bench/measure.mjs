@@ -6,6 +6,8 @@ import { relativeError } from './statistics.mjs';
 import { WORK } from './work.mjs';
 
 const TOLERANCE = 1e-3;
+/** Milliseconds, five runs at least. */
+const WARM_UP = 200;
 /** Fresh runs that give the same in every round. */
 const EXACT = ['cosine'];
 
@@ -43,7 +45,8 @@ export async function startAll(entrants) {
     for (const job of [...jobs]) {
       try {
         await contestant.prepare(job);
-        await contestant.time(job, 5, 1); // brings V8's optimising tier
+        const [once] = await contestant.time(job, 0, 1);
+        await contestant.time(job, Math.max(5, Math.min(500, Math.ceil(WARM_UP / once))), 0); // brings V8's optimising tier
       } catch (error) {
         (reasons[job] ??= {})[contestant.label] = reason(error);
         jobs.splice(jobs.indexOf(job), 1);

@@ -3,9 +3,8 @@ import { FRESH, FRESH_RUNS, ROOF } from './contestants.mjs';
 import { WIRE_LIMIT } from './size.mjs';
 import { median, pairedRatios, spread } from './statistics.mjs';
 import { TABLE } from './rows.mjs';
-import { arithmeticLimit, INSTRUCTIONS, WORK } from './work.mjs';
+import { arithmeticLimit, INSTRUCTIONS, ROOFS, WORK } from './work.mjs';
 
-const ROOF_JOBS = ['fma', 'mul+add', 'dot', 'read', 'copy', 'copy, bulk'];
 /** Share of the machine's cores that other work may take before the figures are doubtful. */
 const QUIET = 0.1;
 
@@ -31,7 +30,7 @@ function table(rows, left = 1) {
 
 /** GFLOP/s, or GB/s, of a time in milliseconds. */
 const rate = (job, time) => (WORK[job].flops ?? WORK[job].bytes) / time / 1e6;
-const unit = job => WORK[job].flops ? job === 'dot' || job.includes(' q8') ? 'Gop/s' : 'GFLOP/s' : 'GB/s';
+const unit = job => WORK[job].flops ? job.startsWith('dot') || job.includes(' q8') ? 'Gop/s' : 'GFLOP/s' : 'GB/s';
 
 /** A time, its rate where there is one; the roofs by their rate alone. */
 function figure(times, [label, job]) {
@@ -105,7 +104,7 @@ function sizeTable({ scripts, builds }) {
 
 function roofTable(times) {
   const rows = [['Roofs of one core', '', 'median', 'min', 'max']];
-  for (const job of ROOF_JOBS.filter(name => times[name])) {
+  for (const job of ROOFS.filter(name => times[name])) {
     const { median: middle, min, max } = spread(times[job][ROOF].map(round => rate(job, median(round))));
     rows.push([WORK[job].title, unit(job), ...[middle, min, max].map(v => v.toFixed(1))]);
   }
@@ -119,7 +118,7 @@ export function report(run, rows) {
   list.push({ work: `JS + one build (${largest}), brotli`, bar: `<= ${kB(WIRE_LIMIT)}`, ours: kB(wire), beside: '', reached: wire <= WIRE_LIMIT, verdict: wire <= WIRE_LIMIT ? 'pass' : 'MISS' });
   const busy = median(run.othersBusy);
   const settings = run.contestants.filter(({ version }) => version).map(({ label, version, note }) => `  ${label} ${version}${note ? `: ${note}` : ''}`);
-  const jobs = Object.keys(WORK).filter(job => WORK[job].title && !ROOF_JOBS.includes(job));
+  const jobs = Object.keys(WORK).filter(job => WORK[job].title && !ROOFS.includes(job));
   const text = [
     `${run.place.version}, ${run.cpu}, ${run.rounds} rounds in turns; other work took ${(100 * busy).toFixed(0)} % of the machine${busy > QUIET ? ': TIMES ARE TOO LONG AND RATIOS UNCERTAIN' : ''}`,
     verdictTable(list),

@@ -21,13 +21,13 @@ import { report } from './report.mjs';
 import { TABLE } from './rows.mjs';
 import { sizes } from './size.mjs';
 import { median } from './statistics.mjs';
+import { ROOFS } from './work.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '../..');
 const output = join(root, 'build/bench');
 /** Of how many runs the layers' times are the medians. */
 const PROFILES = 9;
-const ROOFS = ['fma', 'mul+add', 'dot', 'read', 'copy', 'copy, bulk'];
 
 const { values: options } = parseArgs({
   options: {

@@ -44,9 +44,9 @@ export function gemvWeight(size) {
 }
 
 const { heads, length, size } = ATTENTION;
-const gemm = n => ({ flops: 2 * n ** 3, warm: 1, runs: n < 1024 ? 7 : 4 });
-const gemv = ([outputs, inputs]) => ({ bytes: outputs * inputs * Q4_BYTES, flops: 2 * outputs * inputs, warm: 2, runs: 7, tolerance: 0.1 });
-const rows = { elements: ELEMENTS, warm: 2, runs: 9 };
+const gemm = n => ({ flops: 2 * n ** 3, warm: 1, runs: { 256: 40, 512: 15 }[n] ?? 5 });
+const gemv = ([outputs, inputs]) => ({ bytes: outputs * inputs * Q4_BYTES, flops: 2 * outputs * inputs, warm: 2, runs: 11, tolerance: 0.1 });
+const rows = { elements: ELEMENTS, warm: 3, runs: 25 };
 const roof = { warm: 3, runs: 15 };
 
 /**
@@ -68,9 +68,11 @@ export const WORK = {
   'layer norm, layer': rows,
   'gelu, layer': rows,
   'silu, layer': rows,
+  // Roofs, and copies.
   fma: { title: 'fused multiply-add', flops: ROOF_STEPS * 96, ...roof },
   'mul+add': { title: 'multiply, then add', flops: ROOF_STEPS * 96, ...roof },
   dot: { title: 'dot product of bytes', flops: ROOF_STEPS * 384, ...roof },
+  'dot, pairs': { title: 'dot product of bytes, in pairs', flops: ROOF_STEPS * 256, ...roof },
   read: { title: 'read of 128 MiB', bytes: 128 << 20, warm: 1, runs: 7 },
   copy: { title: 'copy of 4 MiB', bytes: 8 << 20, ...roof },
   'copy, bulk': { title: 'copy of 4 MiB, memory.copy', bytes: 8 << 20, ...roof },
@@ -88,3 +90,5 @@ export const INSTRUCTIONS = {
 };
 /** Milliseconds that these instructions take at the rate of the multiply-adds of the roof. */
 export const arithmeticLimit = (job, fmaMilliseconds) => fmaMilliseconds * INSTRUCTIONS[job] * ELEMENTS / 4 / (ROOF_STEPS * 12);
+
+export const ROOFS = ['fma', 'mul+add', 'dot', 'dot, pairs', 'read', 'copy', 'copy, bulk'];

@@ -13,6 +13,7 @@ export async function start({ wasm }) {
       fma: job(() => exports.roof_fma(ROOF_STEPS, 1e-9, 1)),
       'mul+add': job(() => exports.roof_mul_add(ROOF_STEPS, 0.999, 1e-3)),
       dot: job(() => exports.roof_dot(ROOF_STEPS, 3, 5)),
+      'dot, pairs': job(() => exports.roof_dot_pairs(ROOF_STEPS, 3, 5, 1)),
       read: job(() => exports.roof_read()),
       copy: job(() => exports.roof_copy()),
       'copy, bulk': job(() => exports.roof_copy_bulk()),
