@@ -61,42 +61,48 @@ size_t winograd_packed_floats(int tile, size_t c, size_t n) {
 }
 
 /* t = G g. Rows of points p and -p differ in the middle tap's sign. */
-SIMD_INLINE void filter_pass(v128_t *t, const v128_t g[3], const double (*filter)[3], size_t edge) {
+SIMD_INLINE void filter_pass(v128_t *t, const v128_t g[3], const float (*filter)[3], size_t edge) {
     t[0] = g[0];
     for (size_t i = 1; i + 1 < edge; i += 2) {
-        v128_t even = wasm_f64x2_add(wasm_f64x2_mul(g[0], wasm_v128_load64_splat(&filter[i][0])), wasm_f64x2_mul(g[2], wasm_v128_load64_splat(&filter[i][2])));
-        v128_t odd = wasm_f64x2_mul(g[1], wasm_v128_load64_splat(&filter[i][1]));
-        t[i] = wasm_f64x2_add(even, odd);
-        t[i + 1] = wasm_f64x2_sub(even, odd);
+        v128_t even = simd_madd(g[0], simd_splat(&filter[i][0]), wasm_f32x4_mul(g[2], simd_splat(&filter[i][2])));
+        v128_t odd = wasm_f32x4_mul(g[1], simd_splat(&filter[i][1]));
+        t[i] = wasm_f32x4_add(even, odd);
+        t[i + 1] = wasm_f32x4_sub(even, odd);
     }
     t[edge - 1] = g[2];
 }
 
-/* u[p * u_point] = (G g G^T)[p] of the filters g [3][3] and, in the next column, h. */
-SIMD_INLINE void transform_two(float *u, size_t u_point, const double (*filter)[3], size_t edge, const float *g, const float *h, int both) {
+/* u[p * u_point] = (G g G^T)[p] of n (1 to 4) filters g [n][3][3] in neighbouring columns. */
+SIMD_INLINE void transform_filters(float *u, size_t u_point, const float (*filter)[3], size_t edge, const float *const g[4], size_t at, size_t n) {
     v128_t rows[MAX_EDGE][3], t[MAX_EDGE];
     for (size_t x = 0; x < 3; x++) {
         v128_t taps[3];
-        for (size_t y = 0; y < 3; y++) taps[y] = wasm_f64x2_promote_low_f32x4(wasm_v128_load32_lane(h + 3 * y + x, simd_splat(g + 3 * y + x), 1));
+        for (size_t y = 0; y < 3; y++) {
+            size_t tap = at + 3 * y + x;
+            v128_t one = wasm_v128_load32_lane(g[1] + tap, wasm_v128_load32_zero(g[0] + tap), 1);
+            taps[y] = wasm_v128_load32_lane(g[3] + tap, wasm_v128_load32_lane(g[2] + tap, one, 2), 3);
+        }
         filter_pass(t, taps, filter, edge);
         for (size_t i = 0; i < edge; i++) rows[i][x] = t[i];
     }
     for (size_t i = 0; i < edge; i++) {
         filter_pass(t, rows[i], filter, edge);
         for (size_t j = 0; j < edge; j++, u += u_point) {
-            v128_t two = wasm_f32x4_demote_f64x2_zero(t[j]);
-            if (both) wasm_v128_store64_lane(u, two, 0);
-            else wasm_v128_store32_lane(u, two, 0);
+            if (n == 4) simd_store(u, t[j]);
+            else simd_store_part(u, t[j], n);
         }
     }
 }
 
 /* Columns of one panel, of all input channels c: each line is touched once. weight [columns][c][3][3] */
-SIMD_INLINE void pack_columns(float *to, size_t point, const double (*filter)[3], size_t edge, size_t c, size_t columns, const float *weight) {
-    for (size_t i = 0; i < c; i++, to += GEMM_NR, weight += 9) {
-        size_t j = 0;
-        for (; j + 2 <= columns; j += 2) transform_two(to + j, point, filter, edge, weight + j * c * 9, weight + (j + 1) * c * 9, 1);
-        if (j < columns) transform_two(to + j, point, filter, edge, weight + j * c * 9, weight + j * c * 9, 0);
+SIMD_INLINE void pack_columns(float *to, size_t point, const float (*filter)[3], size_t edge, size_t c, size_t columns, const float *weight) {
+    const float *g[GEMM_NR];
+    for (size_t j = 0; j < GEMM_NR; j++) g[j] = weight + smaller(j, columns - 1) * c * 9;
+    for (size_t i = 0; i < c; i++, to += GEMM_NR) {
+        for (size_t j = 0; j < columns; j += 4) {
+            if (columns - j >= 4) transform_filters(to + j, point, filter, edge, g + j, i * 9, 4);
+            else transform_filters(to + j, point, filter, edge, g + j, i * 9, columns - j);
+        }
     }
 }
 

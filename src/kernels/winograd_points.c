@@ -9,14 +9,14 @@ const winograd_constants winograd_4 = {
     (float)A, (float)B, (float)(A * A), (float)(B * B), (float)(A * A * A), (float)(B * B * B), (float)(A * A + B * B),
 };
 
-const double winograd_filter_2[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+const float winograd_filter_2[4][3] = {{1, 0, 0}, {0.5f, 0.5f, 0.5f}, {0.5f, -0.5f, 0.5f}, {0, 0, 1}};
 
 /* Row of point p: [1, p, p^2] over the product of its distances to the other finite points. */
 #define NORM_A (2 * A * A * (A * A - B * B))
 #define NORM_B (2 * B * B * (B * B - A * A))
-const double winograd_filter_4[6][3] = {
+const float winograd_filter_4[6][3] = {
     {1, 0, 0},
-    {1 / NORM_A, A / NORM_A, A * A / NORM_A}, {1 / NORM_A, -A / NORM_A, A * A / NORM_A},
-    {1 / NORM_B, B / NORM_B, B * B / NORM_B}, {1 / NORM_B, -B / NORM_B, B * B / NORM_B},
+    {(float)(1 / NORM_A), (float)(A / NORM_A), (float)(A * A / NORM_A)}, {(float)(1 / NORM_A), (float)(-A / NORM_A), (float)(A * A / NORM_A)},
+    {(float)(1 / NORM_B), (float)(B / NORM_B), (float)(B * B / NORM_B)}, {(float)(1 / NORM_B), (float)(-B / NORM_B), (float)(B * B / NORM_B)},
     {0, 0, 1},
 };

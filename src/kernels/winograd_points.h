@@ -9,4 +9,4 @@ typedef struct winograd_constants {
 extern const winograd_constants winograd_4;
 
 /* The rows of G: what the three taps of a filter become at each point. */
-extern const double winograd_filter_2[4][3], winograd_filter_4[6][3];
+extern const float winograd_filter_2[4][3], winograd_filter_4[6][3];
