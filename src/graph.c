@@ -63,6 +63,7 @@ void lam_graph_free(lam_graph *g) {
         memory_free(n->label);
         memory_free(n->in);
         memory_free(n->params);
+        memory_free(n->fold);
         memory_free(n->packed);
     }
     for (int i = 0; i < g->weight_count; i++) {

@@ -102,6 +102,8 @@ struct lam_node {
     size_t packed_floats;
     int removed;             /* fused into another */
     int waiting;             /* weights that have not arrived wholly */
+    float *fold;             /* its norm as scale and then shift: in finish, and in pack where it came before the weight; else NULL */
+    int folded;              /* pack had it from the first row on */
 };
 
 enum { SEVERAL_INPUTS = -2 };

@@ -4,6 +4,7 @@
 #include "dtype.h"
 #include "graph.h"
 #include "memory.h"
+#include "ops/ops.h"
 
 /* Calls visit(g, node, in) for every live node that takes the weight; `in` is -1 where it is a fused batch norm's or addend. */
 static lam_status each_use(lam_graph *g, lam_value weight, lam_status (*visit)(lam_graph *, lam_node *, int, const void *),
@@ -47,7 +48,11 @@ static lam_status allocate(lam_graph *g, lam_weight_info *w) {
 static lam_status arrived_wholly(lam_graph *g, lam_node *n, int in, const void *argument) {
     (void)in;
     (void)argument;
-    lam_status status = --n->waiting == 0 && n->op->finish ? n->op->finish(g, n) : LAM_OK;
+    if (--n->waiting || !n->op->finish) return LAM_OK;
+    int without = n->norm.mean != LAM_NONE && !n->fold && !(n->fold = norm_scale_shift(g, &n->norm));
+    lam_status status = without ? LAM_ENOMEM : n->op->finish(g, n);
+    memory_free(n->fold);
+    n->fold = NULL;
     if (status != LAM_OK) graph_fail(g, status, "%s: out of memory while folding its weights", n->path);
     return status;
 }
@@ -74,11 +79,14 @@ lam_status weights_size(lam_graph *g) {
     return g->status;
 }
 
-typedef struct chunk { const float *data; int first, rows; } chunk;
+typedef struct chunk { const float *data; int first, rows, loaded; } chunk;
 
 static lam_status pack_chunk(lam_graph *g, lam_node *n, int in, const void *argument) {
     const chunk *c = argument;
-    if (packs(n, in)) n->op->pack(g, n, in, c->data, c->first, c->rows);
+    if (!packs(n, in)) return LAM_OK;
+    /* Before the first rows of a node's last weight. Without memory the norm is folded in at the end, like one that comes late. */
+    if (!c->loaded && n->waiting == 1 && n->norm.mean != LAM_NONE) n->folded = (n->fold = norm_scale_shift(g, &n->norm)) != NULL;
+    n->op->pack(g, n, in, c->data, c->first, c->rows);
     return LAM_OK;
 }
 
@@ -116,7 +124,7 @@ lam_status lam_load(lam_graph *g, int weight, lam_type type, const void *data, i
     const float *values = n ? as_f32(g, type, data, n) : &nothing;
     if (!values) return graph_fail(g, LAM_ENOMEM, "%s: out of memory while loading", w->name), LAM_ENOMEM;
     if (w->plain) memcpy(w->plain + (size_t)first * (size_t)w->row_elements, values, n * sizeof(float));
-    each_use(g, w->value, pack_chunk, &(chunk){ values, first, rows });
+    each_use(g, w->value, pack_chunk, &(chunk){ values, first, rows, w->loaded });
     memset(w->arrived + first, 1, (size_t)rows);
     w->loaded += rows;
     return w->loaded == w->rows ? each_use(g, w->value, arrived_wholly, NULL) : LAM_OK;

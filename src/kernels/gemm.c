@@ -47,20 +47,18 @@ void gemm_pack_bias(float *packed, size_t k_total, size_t n, const float *bias) 
     }
 }
 
-void gemm_scale_columns(float *packed, size_t k_total, size_t n, const float *scale, const float *shift) {
-    for (size_t j = 0; j < n; j += GEMM_NR) {
-        float factors[GEMM_NR] = {0}, shifts[GEMM_NR] = {0};
-        size_t columns = n - j < GEMM_NR ? n - j : GEMM_NR;
-        memcpy(factors, scale + j, columns * sizeof *factors);
-        memcpy(shifts, shift + j, columns * sizeof *shifts);
+void gemm_scale_columns(float *packed, size_t k_total, size_t n0, size_t columns, const float *scale) {
+    packed += n0 / GEMM_NR * panel_floats(k_total);
+    for (size_t first = n0 % GEMM_NR, here; columns; columns -= here, scale += here, first = 0) {
+        float factors[GEMM_NR] = {1, 1, 1, 1, 1, 1, 1, 1};
+        here = GEMM_NR - first < columns ? GEMM_NR - first : columns;
+        memcpy(factors + first, scale, here * sizeof *factors);
         v128_t low = simd_load(factors), high = simd_load(factors + 4);
-        float *bias = packed;
-        for (size_t kk = 0; kk <= k_total; kk++, packed += GEMM_NR) {
+        packed += GEMM_NR;
+        for (size_t kk = k_total; kk; kk--, packed += GEMM_NR) {
             simd_store(packed, wasm_f32x4_mul(simd_load(packed), low));
             simd_store(packed + 4, wasm_f32x4_mul(simd_load(packed + 4), high));
         }
-        simd_store(bias, wasm_f32x4_add(simd_load(bias), simd_load(shifts)));
-        simd_store(bias + 4, wasm_f32x4_add(simd_load(bias + 4), simd_load(shifts + 4)));
     }
 }
 

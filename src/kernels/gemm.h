@@ -35,9 +35,8 @@ void gemm_pack_f32(float *packed, size_t k_total, size_t k0, size_t k, size_t n0
                    const float *b, size_t k_stride, size_t n_stride);
 /* bias [n] (NULL: zeros) into the first row of each panel; columns past n become zero throughout the panel's bias row. */
 void gemm_pack_bias(float *packed, size_t k_total, size_t n, const float *bias);
-/* Column j of the packed matrix is multiplied by scale[j], its bias becomes bias * scale[j] + shift[j]
- * (batch norm folded into a layer that is already packed). */
-void gemm_scale_columns(float *packed, size_t k_total, size_t n, const float *scale, const float *shift);
+/* Columns [n0, n0 + columns) are multiplied by scale [columns], without their biases: a batch norm folded into weights that are packed. */
+void gemm_scale_columns(float *packed, size_t k_total, size_t n0, size_t columns, const float *scale);
 
 /* C [m, n_columns] += nothing: C = epilogue(A B + bias). `packed` points at the first panel to use (n a multiple of GEMM_NR may be
  * skipped by the caller), n: columns to write, c_stride: elements between rows of c. */

@@ -139,15 +139,12 @@ void winograd_pack_bias(float *packed, int tile, size_t c, size_t n, const float
     }
 }
 
-void winograd_scale_columns(float *packed, int tile, size_t c, size_t n, const float *scale, const float *shift) {
+void winograd_scale_columns(float *packed, int tile, size_t c, size_t n, size_t n0, size_t columns, const float *scale) {
     size_t points = (size_t)(tile + 2) * (size_t)(tile + 2);
-    const float zeros[GEMM_NR] = {0};
-    for (size_t j = 0; j < n; j++) packed[j] = packed[j] * scale[j] + shift[j];
-    for (size_t panel = 0; panel * GEMM_NR < n; panel++) {
-        size_t columns = n - panel * GEMM_NR < GEMM_NR ? n - panel * GEMM_NR : GEMM_NR;
-        for (size_t p = 0; p < points; p++) {
-            gemm_scale_columns(packed_point(packed, points, c, n, panel, p), c, columns, scale + panel * GEMM_NR, zeros);
-        }
+    for (size_t j = 0, here; j < columns; j += here) {
+        size_t first = (n0 + j) % GEMM_NR;
+        here = smaller(GEMM_NR - first, columns - j);
+        for (size_t p = 0; p < points; p++) gemm_scale_columns(packed_point(packed, points, c, n, (n0 + j) / GEMM_NR, p), c, first, here, scale + j);
     }
 }
 

@@ -28,8 +28,8 @@ size_t winograd_packed_floats(int tile, size_t c, size_t n);
 void winograd_pack_f32(float *packed, int tile, size_t c, size_t n, size_t n0, size_t columns, const float *weight);
 /* bias [n], NULL: zeros. Once per packed, before or after the weights. */
 void winograd_pack_bias(float *packed, int tile, size_t c, size_t n, const float *bias);
-/* Output channel j is multiplied by scale[j], its bias becomes bias * scale[j] + shift[j]. After the weights and the bias. */
-void winograd_scale_columns(float *packed, int tile, size_t c, size_t n, const float *scale, const float *shift);
+/* Output channels [n0, n0 + columns) are multiplied by scale [columns], without their biases. After their weights. */
+void winograd_scale_columns(float *packed, int tile, size_t c, size_t n, size_t n0, size_t columns, const float *scale);
 
 /* How many independent units of work there are. */
 size_t winograd_units(const winograd_conv *conv);

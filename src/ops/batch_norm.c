@@ -29,7 +29,8 @@ static void fill(const lam_graph *g, const lam_norm *norm, float *scale, int n) 
                            graph_plain(g, norm->weight), graph_plain(g, norm->bias), norm->eps);
 }
 
-float *norm_scale_shift(const lam_graph *g, const lam_norm *norm, int n) {
+float *norm_scale_shift(const lam_graph *g, const lam_norm *norm) {
+    int n = graph_shape(g, norm->mean)->dims[0];
     float *scale = memory_alloc((size_t)n * 2 * sizeof *scale);
     if (scale) fill(g, norm, scale, n);
     return scale;

@@ -6,7 +6,6 @@
 #include "../kernels/depthwise.h"
 #include "../kernels/gemm.h"
 #include "../kernels/winograd.h"
-#include "../memory.h"
 #include "../text.h"
 #include "ops.h"
 
@@ -105,6 +104,11 @@ static void pack_group(const conv_params *p, const group *s, float *packed, cons
         gemm_pack_f32(packed, s->k * s->taps, tap * s->k, s->k, n0, columns, w + tap, s->taps, s->k * s->taps);
 }
 
+static void scale_group(const conv_params *p, const group *s, float *packed, size_t n0, size_t columns, const float *scale) {
+    if (p->tile) winograd_scale_columns(packed, p->tile, s->k, s->n, n0, columns, scale);
+    else gemm_scale_columns(packed, s->k * s->taps, n0, columns, scale);
+}
+
 static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
     (void)in;
     const conv_params *p = node->params;
@@ -114,21 +118,15 @@ static void pack(const lam_graph *g, lam_node *node, int in, const float *data, 
         depthwise_pack_f32(node->packed, (size_t)w->dims[0], s.taps, (size_t)first, (size_t)rows, data);
         return;
     }
-    for (size_t row = (size_t)first, end = row + (size_t)rows; row < end;) {
-        size_t index = row / s.n, n0 = row % s.n, columns = s.n - n0 < end - row ? s.n - n0 : end - row;
-        pack_group(p, &s, node->packed + index * s.floats, data + (row - (size_t)first) * s.k * s.taps, n0, columns);
-        row += columns;
+    for (size_t row = (size_t)first, end = row + (size_t)rows, columns; row < end; row += columns) {   /* by panels, which stay in the cache */
+        size_t index = row / s.n, n0 = row % s.n;
+        float *packed = node->packed + index * s.floats;
+        columns = GEMM_NR - n0 % GEMM_NR;
+        if (columns > s.n - n0) columns = s.n - n0;
+        if (columns > end - row) columns = end - row;
+        pack_group(p, &s, packed, data + (row - (size_t)first) * s.k * s.taps, n0, columns);
+        if (node->fold) scale_group(p, &s, packed, n0, columns, node->fold + row);
     }
-}
-
-static void finish_group(const conv_params *p, const group *s, float *packed, const float *bias, const float *scale,
-                         const float *shift) {
-    size_t k = s->k * s->taps;
-    if (p->tile) winograd_pack_bias(packed, p->tile, s->k, s->n, bias);
-    else gemm_pack_bias(packed, k, s->n, bias);
-    if (!scale) return;
-    if (p->tile) winograd_scale_columns(packed, p->tile, s->k, s->n, scale, shift);
-    else gemm_scale_columns(packed, k, s->n, scale, shift);
 }
 
 static lam_status finish(const lam_graph *g, lam_node *node) {
@@ -137,16 +135,21 @@ static lam_status finish(const lam_graph *g, lam_node *node) {
     const float *bias = graph_plain(g, node->in[BIAS]);
     group s = group_of(p, w);
     size_t n = (size_t)w->dims[0];
-    float *scale = NULL;
-    if (node->norm.mean != LAM_NONE && !(scale = norm_scale_shift(g, &node->norm, w->dims[0]))) return LAM_ENOMEM;
+    float *scale = node->fold, *shift = scale ? scale + n : NULL;
     if (p->depthwise) {
         depthwise_pack_bias(node->packed, n, bias);
-        if (scale) depthwise_scale_channels(node->packed, n, s.taps, scale, scale + n);
+        if (scale) depthwise_scale_channels(node->packed, n, s.taps, scale, shift);
+        return LAM_OK;
     }
-    for (size_t i = 0; i < (size_t)p->groups && !p->depthwise; i++)
-        finish_group(p, &s, node->packed + i * s.floats, bias ? bias + i * s.n : NULL, scale ? scale + i * s.n : NULL,
-                     scale ? scale + n + i * s.n : NULL);
-    memory_free(scale);
+    for (size_t i = 0; i < n && scale && bias; i++) shift[i] += bias[i] * scale[i];
+    for (size_t i = 0; i < (size_t)p->groups; i++) {
+        float *packed = node->packed + i * s.floats;
+        const float *own = scale ? shift : bias;
+        if (own) own += i * s.n;
+        if (p->tile) winograd_pack_bias(packed, p->tile, s.k, s.n, own);
+        else gemm_pack_bias(packed, s.k * s.taps, s.n, own);
+        if (scale && !node->folded) scale_group(p, &s, packed, 0, s.n, scale + i * s.n);
+    }
     return LAM_OK;
 }
 

@@ -1,6 +1,5 @@
 /* y = x W^T + b or y = x W, any leading dimensions. */
 #include "../kernels/gemm.h"
-#include "../memory.h"
 #include "../text.h"
 #include "ops.h"
 
@@ -56,12 +55,11 @@ static lam_status finish(const lam_graph *g, lam_node *node) {
     const linear_params *p = node->params;
     const float *bias = graph_plain(g, node->in[BIAS]);
     size_t k = width(g, node), n = (size_t)p->rows;
-    gemm_pack_bias(node->packed, k, n, bias ? bias + p->first : NULL);
-    if (node->norm.mean == LAM_NONE) return LAM_OK;
-    float *scale = norm_scale_shift(g, &node->norm, p->rows);
-    if (!scale) return LAM_ENOMEM;
-    gemm_scale_columns(node->packed, k, n, scale, scale + n);
-    memory_free(scale);
+    if (bias) bias += p->first;
+    float *scale = node->fold, *shift = scale ? scale + n : NULL;
+    for (size_t i = 0; i < n && scale && bias; i++) shift[i] += bias[i] * scale[i];
+    gemm_pack_bias(node->packed, k, n, scale ? shift : bias);
+    if (scale) gemm_scale_columns(node->packed, k, 0, n, scale);
     return LAM_OK;
 }
 

@@ -23,7 +23,7 @@ lam_value linear_matrix(lam_graph *g, lam_value x, lam_value matrix);
 
 /* -- batch_norm.c -- */
 /* A fused batch norm as scale [n] followed by shift [n]; the caller frees it. NULL when out of memory. */
-float *norm_scale_shift(const lam_graph *g, const lam_norm *norm, int n);
+float *norm_scale_shift(const lam_graph *g, const lam_norm *norm);
 
 /* -- layout.c -- */
 /* The sizes as they lie in memory: {n, h, w, c} for channels last, else the shape's own. */

@@ -60,7 +60,7 @@ static void one(const sizes *s) {
 static void packing(void) {
     size_t k = check_size(1, 40), n = check_size(1, 40);
     float *b = check_floats(k * n), *turned = check_floats(k * n), *spread = check_floats(2 * k * n), *bias = check_floats(n);
-    float *scale = check_floats(n), *shift = check_floats(n), *packed[3];
+    float *scale = check_floats(n), *packed[3];
     for (size_t i = 0; i < k; i++) {
         for (size_t j = 0; j < n; j++) turned[j * k + i] = spread[2 * (j * k + i)] = b[i * n + j];
     }
@@ -74,16 +74,17 @@ static void packing(void) {
     size_t bytes = gemm_packed_floats(k, n) * sizeof(float);
     CHECK(!memcmp(packed[0], packed[1], bytes), "transposed weights, k %zu n %zu", k, n);
     CHECK(!memcmp(packed[0], packed[2], bytes), "strided weights, k %zu n %zu", k, n);
-    gemm_scale_columns(packed[0], k, n, scale, shift);
-    for (size_t j = 0; j < n; j++) {
-        bias[j] = bias[j] * scale[j] + shift[j];
-        for (size_t i = 0; i < k; i++) b[i * n + j] *= scale[j];
+    for (size_t j = 0, here; j < n; j += here) {
+        here = check_size(1, n - j);
+        gemm_scale_columns(packed[0], k, j, here, scale + j);
     }
+    for (size_t j = 0; j < n; j++)
+        for (size_t i = 0; i < k; i++) b[i * n + j] *= scale[j];
     gemm_pack_bias(packed[1], k, n, bias);
     gemm_pack_f32(packed[1], k, 0, k, 0, n, b, n, 1);
     CHECK(!memcmp(packed[0], packed[1], bytes), "scaled columns, k %zu n %zu", k, n);
     for (int p = 0; p < 3; p++) check_free(packed[p]);
-    check_free(b); check_free(turned); check_free(spread); check_free(bias); check_free(scale); check_free(shift);
+    check_free(b); check_free(turned); check_free(spread); check_free(bias); check_free(scale);
 }
 
 /* Some rows of B alone, added to what is there; the bias is not. */

@@ -28,13 +28,14 @@ static void pack(float *packed, float *weight, float *bias, const image_case *te
     winograd_pack_bias(packed, v->tile, v->c, v->n, test->bias ? bias : NULL);
     for (size_t j = 0; j < v->n && !test->bias; j++) bias[j] = 0;
     if (!test->scaled) return;
-    float *scale = check_floats(v->n), *shift = check_floats(v->n);
-    winograd_scale_columns(packed, v->tile, v->c, v->n, scale, shift);
-    for (size_t j = 0; j < v->n; j++) {
-        bias[j] = bias[j] * scale[j] + shift[j];
-        for (size_t i = 0; i < v->c * 9; i++) weight[j * v->c * 9 + i] *= scale[j];
+    float *scale = check_floats(v->n);
+    for (size_t j = 0, here; j < v->n; j += here) {
+        here = check_size(1, v->n - j);
+        winograd_scale_columns(packed, v->tile, v->c, v->n, j, here, scale + j);
     }
-    check_free(scale); check_free(shift);
+    for (size_t j = 0; j < v->n; j++)
+        for (size_t i = 0; i < v->c * 9; i++) weight[j * v->c * 9 + i] *= scale[j];
+    check_free(scale);
 }
 
 static void one(const image_case *test) {
