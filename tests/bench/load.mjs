@@ -21,22 +21,9 @@ export function load({ build = 'relaxed', runs = 5 } = {}) {
 }
 
 async function measure(build) {
-  const { compile } = await import('../../js/index.js');
-  const { sharedEngine } = await import('../../js/init.js');
-  const { net } = await import('./nets.mjs');
-  const { module, checkpoint, shape } = net('rn50');
-  const engine = await sharedEngine({ build, threads: 1 });
-  const { memory } = engine;
-  globalThis.gc?.();
-  const held = () => process.memoryUsage().arrayBuffers;
-  const before = held() - memory.buffer.byteLength;
-  let peak = 0;
-  const look = () => { peak = Math.max(peak, Math.max(0, held() - memory.buffer.byteLength - before) + memory.buffer.byteLength); };
-  const from = performance.now();
-  const model = await compile(module, { weights: checkpoint.buffer, inputs: [shape], build, threads: 1, onProgress: look });
-  const milliseconds = performance.now() - from;
-  look();
-  return { node: process.version, checkpoint: checkpoint.byteLength, packed: model.memory.weights, milliseconds, wasm: memory.buffer.byteLength, peak };
+  const { load: once } = await import('./runtimes/fresh.mjs');
+  const { model, input, ...figures } = await once(build);
+  return { node: process.version, ...figures };
 }
 
 if (isMain(import.meta.url)) {

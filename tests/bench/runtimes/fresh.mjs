@@ -16,6 +16,28 @@ async function forwards(model, input, count) {
   return times;
 }
 
+/**
+ * Packs RN50's checkpoint, which lies in memory, into an engine that runs. Bytes: of the checkpoint, of the packed weights, of the engine's memory, and
+ * what was held at worst, buffers of JavaScript's included (which only Node tells).
+ * @param {string} build
+ * @returns {Promise<{ model: any, input: any, milliseconds: number, checkpoint: number, packed: number, wasm: number, peak: number }>}
+ */
+export async function load(build) {
+  const [{ compile }, { sharedEngine }, { net }] = await Promise.all([import('../../../js/index.js'), import('../../../js/init.js'), import('../nets.mjs')]);
+  const { module, checkpoint, shape, input } = net('rn50');
+  const { memory } = await sharedEngine({ ...OPTIONS, build });
+  globalThis.gc?.();
+  const buffers = () => globalThis.process?.memoryUsage?.().arrayBuffers - memory.buffer.byteLength || 0;
+  const before = buffers();
+  let peak = 0;
+  const look = () => { peak = Math.max(peak, memory.buffer.byteLength + Math.max(0, buffers() - before)); };
+  const from = performance.now();
+  const model = await compile(module, { weights: checkpoint.buffer, inputs: [shape], onProgress: look, ...OPTIONS, build });
+  const milliseconds = performance.now() - from;
+  look();
+  return { model, input, milliseconds, checkpoint: checkpoint.byteLength, packed: model.memory.weights, wasm: memory.buffer.byteLength, peak };
+}
+
 const runs = {
   /** Milliseconds from the package in memory to the numbers of one layer. */
   async start() {
@@ -27,22 +49,11 @@ const runs = {
     return { start: performance.now() - from };
   },
 
-  /** The checkpoint lies in memory and the engine runs; then the forwards. Peak: what compile held at worst, over the packed weights. */
+  /** Then the forwards. */
   async load() {
-    const [{ compile }, { sharedEngine }, { net }] = await Promise.all([import('../../../js/index.js'), import('../../../js/init.js'), import('../nets.mjs')]);
-    const { module, checkpoint, input } = net('rn50');
-    const { memory } = await sharedEngine(OPTIONS);
-    // What JavaScript holds besides is known in Node only.
-    const buffers = () => globalThis.process?.memoryUsage?.().arrayBuffers - memory.buffer.byteLength || 0;
-    const before = buffers();
-    let peak = 0;
-    const look = () => { peak = Math.max(peak, memory.buffer.byteLength + Math.max(0, buffers() - before)); };
-    const from = performance.now();
-    const model = await compile(module, { weights: checkpoint.buffer, onProgress: look, ...OPTIONS });
-    const load = performance.now() - from;
-    look();
+    const { model, input, milliseconds, checkpoint, packed, peak } = await load(OPTIONS.build);
     const times = await forwards(model, input, 16);
-    return { load, peak: peak / model.memory.weights, bytes: checkpoint.byteLength, first: times[0], steady: median(times.slice(8)) };
+    return { load: milliseconds, peak: peak / packed, bytes: checkpoint, first: times[0], steady: median(times.slice(8)) };
   },
 
   /** A network of about a millisecond, of which compiling the kernels takes the larger part. */
