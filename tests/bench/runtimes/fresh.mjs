@@ -30,11 +30,16 @@ export async function load(build) {
   const buffers = () => globalThis.process?.memoryUsage?.().arrayBuffers - memory.buffer.byteLength || 0;
   const before = buffers();
   let peak = 0;
-  const look = () => { peak = Math.max(peak, memory.buffer.byteLength + Math.max(0, buffers() - before)); };
+  let next = 0;
+  const look = ({ loaded }) => {   // every 8 MB: looking takes a while, too
+    if (loaded < next) return;
+    next = loaded + (8 << 20);
+    peak = Math.max(peak, memory.buffer.byteLength + Math.max(0, buffers() - before));
+  };
   const from = performance.now();
   const model = await compile(module, { weights: checkpoint.buffer, inputs: [shape], onProgress: look, ...OPTIONS, build });
   const milliseconds = performance.now() - from;
-  look();
+  look({ loaded: Infinity });
   return { model, input, milliseconds, checkpoint: checkpoint.byteLength, packed: model.memory.weights, wasm: memory.buffer.byteLength, peak };
 }
 
