@@ -173,6 +173,14 @@ static lam_value find_weight(lam_graph *g, const char *name, const lam_shape *sh
     return LAM_NONE;
 }
 
+lam_value lam_weight_precision(lam_graph *g, lam_value weight, lam_precision precision) {
+    if (weight == LAM_BAD) return weight;
+    if (!is_value(g, weight) || g->values[weight].weight < 0) return graph_fail(g, LAM_EVALUE, "weight_precision: %d is not a weight", weight);
+    if ((unsigned)precision >= LAM_PRECISIONS) return graph_fail(g, LAM_EVALUE, "weight_precision: there is no precision %d", (int)precision);
+    g->weights[g->values[weight].weight].precision = precision;
+    return weight;
+}
+
 lam_value lam_weight(lam_graph *g, const char *name, int rank, const int *dims) {
     lam_shape shape;
     if (!read_shape(g, name, rank, dims, 0, &shape)) return LAM_BAD;

@@ -100,6 +100,7 @@ struct lam_node {
     lam_norm norm;           /* norm.mean LAM_NONE without */
     float *packed;
     size_t packed_floats;
+    int clear_packed;        /* packed begins as zeros */
     int removed;             /* fused into another */
     int waiting;             /* weights that have not arrived wholly */
     float *fold;             /* its norm as scale and then shift: in finish, and in pack where it came before the weight; else NULL */
@@ -126,6 +127,7 @@ typedef struct lam_weight_info {
     unsigned char *arrived;  /* [rows] */
     float *plain;            /* kept for ops that read it as it is; NULL when every consumer packs it */
     int needs_plain;
+    lam_precision precision; /* that is asked for */
 } lam_weight_info;
 
 enum { LAM_TEXT = 512 };

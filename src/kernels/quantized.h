@@ -50,8 +50,8 @@ void quantized_pack(float *packed, quantized_bits bits, size_t taps, size_t k, s
                     size_t k_stride, size_t n_stride);
 /* bias [n], NULL: zeros. */
 void quantized_pack_bias(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n, const float *bias);
-/* Column j is multiplied by scale[j], its bias becomes bias * scale[j] + shift[j]. After the weights and the bias. */
-void quantized_scale_columns(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n, const float *scale, const float *shift);
+/* Columns [n0, n0 + columns), packed, are multiplied by scale [columns], without their biases. */
+void quantized_scale_columns(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n0, size_t columns, const float *scale);
 
 /* How products are summed: in fours by one instruction where the processor has it (VNNI on x86, SDOT on ARM); elsewhere the engine would write
  * five for it and three are enough, pairs and then pairs added. Both are exact. Tests set it. */

@@ -203,11 +203,7 @@ void quantized_pack_bias(float *packed, quantized_bits bits, size_t taps, size_t
     for (size_t j = 0; j < n; j++) packed[j / QUANTIZED_NR * panel + j % QUANTIZED_NR] = bias ? bias[j] : 0;
 }
 
-void quantized_scale_columns(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n, const float *scale, const float *shift) {
+void quantized_scale_columns(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n0, size_t columns, const float *scale) {
     const size_t panel = quantized_panel_floats(bits, taps, k);
-    for (size_t j = 0; j < n; j++) {
-        float *head = packed + j / QUANTIZED_NR * panel + j % QUANTIZED_NR;
-        head[0] = head[0] * scale[j] + shift[j];
-        head[QUANTIZED_NR] *= scale[j];
-    }
+    for (size_t j = n0; j < n0 + columns; j++) packed[j / QUANTIZED_NR * panel + QUANTIZED_NR + j % QUANTIZED_NR] *= scale[j - n0];
 }

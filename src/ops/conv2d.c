@@ -4,10 +4,10 @@
  *   depthwise one input and one output channel per group */
 #include <string.h>
 #include "../kernels/depthwise.h"
-#include "../kernels/gemm.h"
 #include "../kernels/winograd.h"
 #include "../text.h"
 #include "ops.h"
+#include "product.h"
 
 enum { X, WEIGHT, BIAS };
 enum { TOP, LEFT, BOTTOM, RIGHT };
@@ -15,6 +15,7 @@ enum { TOP, LEFT, BOTTOM, RIGHT };
 typedef struct conv_params {
     int stride[2], padding[4], dilation[2], groups;
     int depthwise, tile;     /* the way chosen: tile is winograd's, 0 for direct */
+    lam_precision precision; /* of direct */
 } conv_params;
 
 /* ---- shape ---- */
@@ -64,26 +65,32 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
 
 /* ---- weights ---- */
 
-/* Sizes of one group: k input channels, n output channels, taps of the kernel. */
-typedef struct group { size_t k, n, taps, floats; } group;
+/* One group: k input channels, n output channels, taps of the kernel; how many floats it packs to. */
+typedef struct group { product w; size_t floats; } group;
 
 static group group_of(const conv_params *p, const lam_shape *w) {
-    group g = { .k = (size_t)w->dims[1], .n = (size_t)(w->dims[0] / p->groups), .taps = (size_t)w->dims[2] * (size_t)w->dims[3] };
-    g.floats = p->tile ? winograd_packed_floats(p->tile, g.k, g.n) : gemm_packed_floats(g.k * g.taps, g.n);
+    group g = { .w = { p->precision, (size_t)w->dims[2] * (size_t)w->dims[3], (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups) } };
+    g.floats = p->tile ? winograd_packed_floats(p->tile, g.w.k, g.w.n) : product_packed_floats(&g.w);
     return g;
 }
 
-/* What to expect where the image size is not known when weights are packed. */
-enum { USUAL_SIZE = 28 };
+/* What to expect where the image size is not known when weights are packed; and up to how many pixels products of whole numbers are faster than
+ * winograd's, which needs four times the memory of f32 weights besides. */
+enum { USUAL_SIZE = 28, FEW_PIXELS = 14 * 14 };
 
 static void choose(const lam_graph *g, const lam_node *node, conv_params *p) {
     const lam_shape *w = graph_shape(g, node->in[WEIGHT]), *y = graph_shape(g, node->out);
     p->depthwise = p->groups > 1 && w->dims[1] == 1 && w->dims[0] == p->groups;
     int plain = w->dims[2] == 3 && w->dims[3] == 3 && p->stride[0] == 1 && p->stride[1] == 1 && p->dilation[0] == 1 &&
                 p->dilation[1] == 1;
-    if (p->depthwise || !plain) return;
+    if (p->depthwise) return;
+    p->precision = product_precision(g, node->in[WEIGHT], (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups));
+    if (p->precision == LAM_Q4) p->precision = LAM_Q8;   /* filters have few weights and suffer more from coarse ones than layers of many */
+    if (!plain) return;
     int h = y->dims[2] == LAM_ANY ? USUAL_SIZE : y->dims[2], width = y->dims[3] == LAM_ANY ? USUAL_SIZE : y->dims[3];
+    if (p->precision != LAM_PRECISION_F32 && h * width <= FEW_PIXELS) return;
     p->tile = winograd_choose(1, (size_t)h, (size_t)width, (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups));
+    if (p->tile) p->precision = LAM_PRECISION_F32;
 }
 
 static size_t packed(const lam_graph *g, lam_node *node) {
@@ -91,22 +98,19 @@ static size_t packed(const lam_graph *g, lam_node *node) {
     const lam_shape *w = graph_shape(g, node->in[WEIGHT]);
     choose(g, node, p);
     if (p->depthwise) return depthwise_packed_floats((size_t)w->dims[0], (size_t)w->dims[2] * (size_t)w->dims[3]);
+    node->clear_packed = p->precision != LAM_PRECISION_F32;
     return group_of(p, w).floats * (size_t)p->groups;
 }
 
 /* Output channels [n0, n0 + columns) of one group. */
 static void pack_group(const conv_params *p, const group *s, float *packed, const float *w, size_t n0, size_t columns) {
-    if (p->tile) {
-        winograd_pack_f32(packed, p->tile, s->k, s->n, n0, columns, w);
-        return;
-    }
-    for (size_t tap = 0; tap < s->taps; tap++)
-        gemm_pack_f32(packed, s->k * s->taps, tap * s->k, s->k, n0, columns, w + tap, s->taps, s->k * s->taps);
+    if (p->tile) winograd_pack_f32(packed, p->tile, s->w.k, s->w.n, n0, columns, w);
+    else product_pack(&s->w, packed, n0, columns, w, 1, s->w.taps, s->w.k * s->w.taps);
 }
 
 static void scale_group(const conv_params *p, const group *s, float *packed, size_t n0, size_t columns, const float *scale) {
-    if (p->tile) winograd_scale_columns(packed, p->tile, s->k, s->n, n0, columns, scale);
-    else gemm_scale_columns(packed, s->k * s->taps, n0, columns, scale);
+    if (p->tile) winograd_scale_columns(packed, p->tile, s->w.k, s->w.n, n0, columns, scale);
+    else product_scale(&s->w, packed, n0, columns, scale);
 }
 
 static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
@@ -115,16 +119,16 @@ static void pack(const lam_graph *g, lam_node *node, int in, const float *data, 
     const lam_shape *w = graph_shape(g, node->in[WEIGHT]);
     group s = group_of(p, w);
     if (p->depthwise) {
-        depthwise_pack_f32(node->packed, (size_t)w->dims[0], s.taps, (size_t)first, (size_t)rows, data);
+        depthwise_pack_f32(node->packed, (size_t)w->dims[0], s.w.taps, (size_t)first, (size_t)rows, data);
         return;
     }
     for (size_t row = (size_t)first, end = row + (size_t)rows, columns; row < end; row += columns) {   /* by panels, which stay in the cache */
-        size_t index = row / s.n, n0 = row % s.n;
+        size_t index = row / s.w.n, n0 = row % s.w.n;
         float *packed = node->packed + index * s.floats;
         columns = GEMM_NR - n0 % GEMM_NR;
-        if (columns > s.n - n0) columns = s.n - n0;
+        if (columns > s.w.n - n0) columns = s.w.n - n0;
         if (columns > end - row) columns = end - row;
-        pack_group(p, &s, packed, data + (row - (size_t)first) * s.k * s.taps, n0, columns);
+        pack_group(p, &s, packed, data + (row - (size_t)first) * s.w.k * s.w.taps, n0, columns);
         if (node->fold) scale_group(p, &s, packed, n0, columns, node->fold + row);
     }
 }
@@ -138,17 +142,17 @@ static lam_status finish(const lam_graph *g, lam_node *node) {
     float *scale = node->fold, *shift = scale ? scale + n : NULL;
     if (p->depthwise) {
         depthwise_pack_bias(node->packed, n, bias);
-        if (scale) depthwise_scale_channels(node->packed, n, s.taps, scale, shift);
+        if (scale) depthwise_scale_channels(node->packed, n, s.w.taps, scale, shift);
         return LAM_OK;
     }
     for (size_t i = 0; i < n && scale && bias; i++) shift[i] += bias[i] * scale[i];
     for (size_t i = 0; i < (size_t)p->groups; i++) {
         float *packed = node->packed + i * s.floats;
         const float *own = scale ? shift : bias;
-        if (own) own += i * s.n;
-        if (p->tile) winograd_pack_bias(packed, p->tile, s.k, s.n, own);
-        else gemm_pack_bias(packed, s.k * s.taps, s.n, own);
-        if (scale && !node->folded) scale_group(p, &s, packed, 0, s.n, scale + i * s.n);
+        if (own) own += i * s.w.n;
+        if (p->tile) winograd_pack_bias(packed, p->tile, s.w.k, s.w.n, own);
+        else product_bias(&s.w, packed, own);
+        if (scale && !node->folded) scale_group(p, &s, packed, 0, s.w.n, scale + i * s.w.n);
     }
     return LAM_OK;
 }
@@ -177,7 +181,7 @@ static job job_of(const lam_run *r) {
 
 static winograd_conv winograd_of(const job *j) {
     return (winograd_conv){
-        .tile = j->p->tile, .batch = j->batch, .h = j->h, .w = j->w, .c = j->s.k, .out_h = j->out_h, .out_w = j->out_w, .n = j->s.n,
+        .tile = j->p->tile, .batch = j->batch, .h = j->h, .w = j->w, .c = j->s.w.k, .out_h = j->out_h, .out_w = j->out_w, .n = j->s.w.n,
         .pad_h = (size_t)j->p->padding[TOP], .pad_w = (size_t)j->p->padding[LEFT], .x_stride = j->c, .y_stride = j->n,
     };
 }
@@ -191,25 +195,42 @@ static gemm_epilogue epilogue_at(const lam_run *r, size_t at, size_t stride) {
 enum { BLOCK_FLOATS = 64 * 1024, BLOCK_ROWS = 32 * GEMM_MR };
 
 static size_t most_rows(const group *s) {
-    size_t rows = BLOCK_FLOATS / (s->k && s->taps ? s->k * s->taps : 1);
+    size_t rows = BLOCK_FLOATS / (s->w.k && s->w.taps ? s->w.k * s->w.taps : 1);
     return rows > BLOCK_ROWS ? BLOCK_ROWS : rows < GEMM_MR ? GEMM_MR : rows;
 }
 
 static int is_pointwise(const conv_params *p, const group *s) {
-    return s->taps == 1 && p->stride[0] == 1 && p->stride[1] == 1 && !p->padding[TOP] && !p->padding[LEFT] &&
+    return s->w.taps == 1 && p->stride[0] == 1 && p->stride[1] == 1 && !p->padding[TOP] && !p->padding[LEFT] &&
            !p->padding[BOTTOM] && !p->padding[RIGHT];
+}
+
+/* Floats from a pixel of one group's input to the next, and all pixels' where they are prepared first. */
+static size_t pixel_stride(const job *j) {
+    size_t prepared = product_row_floats(&j->s.w);
+    return prepared ? prepared : j->c;
+}
+
+static size_t prepared_floats(const job *j) {
+    return scratch_times(scratch_times(j->batch * j->h, j->w * (size_t)j->p->groups), product_row_floats(&j->s.w));
+}
+
+/* What a tap outside the image reads: zeros. */
+static size_t outside_floats(const job *j) {
+    size_t prepared = product_row_floats(&j->s.w);
+    return is_pointwise(j->p, &j->s) ? 0 : prepared ? prepared : j->s.w.k;
 }
 
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
     job j = job_of(r);
-    if (j.p->depthwise || is_pointwise(j.p, &j.s)) return;
+    if (j.p->depthwise) return;
     if (j.p->tile) {
         j.winograd = winograd_of(&j);
         *per_thread = winograd_scratch_floats(&j.winograd);
         return;
     }
-    *per_thread = (most_rows(&j.s) + GEMM_MR) * j.s.taps * sizeof(float *) / sizeof(float);
-    *shared = j.s.k;   /* zeros, where a tap falls outside the image */
+    if (!is_pointwise(j.p, &j.s)) *per_thread = (most_rows(&j.s) + GEMM_MR) * j.s.w.taps * sizeof(float *) / sizeof(float);
+    size_t prepared = prepared_floats(&j);
+    *shared = prepared > SIZE_MAX / sizeof(float) / 2 ? prepared : prepared + outside_floats(&j);
 }
 
 /* The inputs of output pixel `pixel` (counted through the batch) at every tap. */
@@ -218,12 +239,17 @@ static void point_row(const job *j, const float *x, size_t pixel, size_t row, co
     size_t image = pixel / (j->out_h * j->out_w), at = pixel % (j->out_h * j->out_w);
     long top = (long)(at / j->out_w) * p->stride[0] - p->padding[TOP];
     long left = (long)(at % j->out_w) * p->stride[1] - p->padding[LEFT];
-    const float **place = rows + row / GEMM_MR * j->s.taps * GEMM_MR + row % GEMM_MR;
-    for (size_t tap = 0; tap < j->s.taps; tap++, place += GEMM_MR) {
+    const float **place = rows + row / GEMM_MR * j->s.w.taps * GEMM_MR + row % GEMM_MR;
+    for (size_t tap = 0; tap < j->s.w.taps; tap++, place += GEMM_MR) {
         long y = top + (long)(tap / j->kernel_w) * p->dilation[0], z = left + (long)(tap % j->kernel_w) * p->dilation[1];
         int inside = y >= 0 && y < (long)j->h && z >= 0 && z < (long)j->w;
-        *place = inside ? x + ((image * j->h + (size_t)y) * j->w + (size_t)z) * j->c : j->run->shared;
+        *place = inside ? x + ((image * j->h + (size_t)y) * j->w + (size_t)z) * pixel_stride(j) : j->run->shared;
     }
+}
+
+/* Where the prepared pixels of one group's input lie. */
+static float *prepared_at(const job *j, size_t in_group) {
+    return j->run->shared + outside_floats(j) + in_group * j->batch * j->h * j->w * product_row_floats(&j->s.w);
 }
 
 static void direct(void *argument, int index, int thread) {
@@ -232,33 +258,36 @@ static void direct(void *argument, int index, int thread) {
     int tiles = tile_count(&j->grid);
     size_t in_group = (size_t)(index / tiles);
     tile t = tile_at(&j->grid, index % tiles);
-    size_t k = j->s.k * j->s.taps, at = t.row * j->n + in_group * j->s.n + t.column;
-    const float *x = r->in[X].data + in_group * j->s.k;
-    const float *weights = r->node->packed + in_group * j->s.floats + t.column * (k + 1);
+    size_t at = t.row * j->n + in_group * j->s.w.n + t.column;
+    const float *x = product_row_floats(&j->s.w) ? prepared_at(j, in_group) : r->in[X].data + in_group * j->s.w.k;
+    const float *weights = r->node->packed + in_group * j->s.floats + product_column(&j->s.w, t.column);
     gemm_epilogue epilogue = epilogue_at(r, at, j->n);
     if (is_pointwise(j->p, &j->s)) {
-        gemm_f32_matrix(r->out.data + at, j->n, x + t.row * j->c, j->c, weights, t.rows, t.columns, k, &epilogue);
+        product_multiply_matrix(&j->s.w, r->out.data + at, j->n, x + t.row * pixel_stride(j), pixel_stride(j), weights, t.rows, t.columns, &epilogue);
         return;
     }
     const float **rows = (const float **)(void *)(r->scratch + (size_t)thread * r->scratch_floats);
     size_t whole = (t.rows + GEMM_MR - 1) / GEMM_MR * GEMM_MR;
     for (size_t i = 0; i < whole; i++) point_row(j, x, t.row + (i < t.rows ? i : t.rows - 1), i, rows);
-    gemm_f32(r->out.data + at, j->n, rows, j->s.taps, weights, t.rows, t.columns, j->s.k, &epilogue);
+    product_multiply(&j->s.w, r->out.data + at, j->n, rows, weights, t.rows, t.columns, &epilogue);
 }
 
 static void run_direct(const lam_run *r, job *j) {
-    if (r->shared) memset(r->shared, 0, j->s.k * sizeof(float));
-    j->grid = tile_grid_of(j->batch * j->out_h * j->out_w, j->s.n, j->s.k * j->s.taps, most_rows(&j->s), lam_pool_threads(r->pool));
+    const group *s = &j->s;
+    if (r->shared) memset(r->shared, 0, outside_floats(j) * sizeof(float));
+    for (size_t i = 0; i < (size_t)j->p->groups && product_row_floats(&s->w); i++)
+        product_prepare(&s->w, r->pool, prepared_at(j, i), r->in[X].data + i * s->w.k, j->batch * j->h * j->w, j->c);
+    j->grid = tile_grid_of(j->batch * j->out_h * j->out_w, s->w.n, s->w.k * s->w.taps, most_rows(s), lam_pool_threads(r->pool));
     pool_for(r->pool, tile_count(&j->grid) * j->p->groups, direct, j);
 }
 
 static void winograd(void *argument, int index, int thread) {
     const job *j = argument;
     const lam_run *r = j->run;
-    size_t tasks = (j->units + j->together - 1) / j->together, in_group = (size_t)index / tasks, at = in_group * j->s.n;
+    size_t tasks = (j->units + j->together - 1) / j->together, in_group = (size_t)index / tasks, at = in_group * j->s.w.n;
     size_t first = (size_t)index % tasks * j->together, units = j->units - first < j->together ? j->units - first : j->together;
     gemm_epilogue epilogue = epilogue_at(r, at, j->n);
-    winograd_f32(r->out.data + at, r->in[X].data + in_group * j->s.k, r->node->packed + in_group * j->s.floats, &j->winograd,
+    winograd_f32(r->out.data + at, r->in[X].data + in_group * j->s.w.k, r->node->packed + in_group * j->s.floats, &j->winograd,
                  first, units, &epilogue, r->scratch + (size_t)thread * r->scratch_floats);
 }
 
@@ -268,7 +297,7 @@ static void run_winograd(const lam_run *r, job *j) {
     if (!j->units) return;
     int threads = lam_pool_threads(r->pool);
     for (int i = 0; i < threads; i++) winograd_forget(r->scratch + (size_t)i * r->scratch_floats);
-    int tasks = task_count(shape_elements(&r->out.shape) / (size_t)j->p->groups * 9 / 4 * j->s.k, threads);
+    int tasks = task_count(shape_elements(&r->out.shape) / (size_t)j->p->groups * 9 / 4 * j->s.w.k, threads);
     j->together = (j->units + (size_t)tasks - 1) / (size_t)tasks;
     pool_for(r->pool, (int)((j->units + j->together - 1) / j->together) * j->p->groups, winograd, j);
 }
@@ -287,7 +316,7 @@ static void run_depthwise(const lam_run *r, job *j) {
     const conv_params *p = j->p;
     j->depthwise = (depthwise_conv){
         .h = j->h, .w = j->w, .c = j->c, .out_h = j->out_h, .out_w = j->out_w,
-        .kernel_h = j->s.taps / j->kernel_w, .kernel_w = j->kernel_w,
+        .kernel_h = j->s.w.taps / j->kernel_w, .kernel_w = j->kernel_w,
         .stride_h = (size_t)p->stride[0], .stride_w = (size_t)p->stride[1], .pad_h = (size_t)p->padding[TOP],
         .pad_w = (size_t)p->padding[LEFT], .dilation_h = (size_t)p->dilation[0], .dilation_w = (size_t)p->dilation[1],
     };
@@ -303,7 +332,7 @@ static void run(const lam_run *r) {
 
 static double flops(const lam_run *r) {
     group s = group_of(r->node->params, &r->in[WEIGHT].shape);
-    return 2.0 * (double)shape_elements(&r->out.shape) * (double)(s.k * s.taps);
+    return 2.0 * (double)shape_elements(&r->out.shape) * (double)(s.w.k * s.w.taps);
 }
 
 static const lam_op op_conv2d = {

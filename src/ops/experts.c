@@ -1,21 +1,25 @@
 /* Experts of a mixture: each computes its own tokens only.
  *
- * An expert's tokens are found in a column of the routing and taken by row pointers, some hundred at a time. Two loops of threads follow:
+ * Rows are prepared once where the weights' precision wants that. An expert's tokens are found in a column of the routing and taken by row pointers, some hundred at a time. Two loops of threads follow:
  * the hidden rows act(x gate) * (x up), piece of columns by piece so that the second product is still in the cache when it is multiplied,
  * and hidden rows times down, added to the output with the routing's weight. Experts come one after another, so a token's sum has the order of
  * the experts however many threads there are. */
 #include <string.h>
 #include "../kernels/elementwise.h"
-#include "../kernels/gemm.h"
 #include "../memory.h"
 #include "../text.h"
 #include "ops.h"
+#include "product.h"
 
 enum { X, ROUTING, WEIGHTS };
 enum { GATE, UP, DOWN, PARTS };
 enum { TOKENS = 512, TILE_ROWS = 96, PIECE = 64, BLOCK_FLOATS = 128 * 1024 };
 
-typedef struct experts_params { int count, chosen; lam_activation activation; } experts_params;
+typedef struct experts_params {
+    int count, chosen;
+    lam_activation activation;
+    lam_precision hidden, down;   /* of gate and up; of down */
+} experts_params;
 
 static int last(const lam_shape *s) { return s->dims[s->rank - 1]; }
 
@@ -43,42 +47,63 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
 
 /* ---- weights ---- */
 
-typedef struct places { size_t in, inter, out, hidden, down, expert; } places;   /* widths; floats of gate or up, of down, of all three */
+typedef struct places {
+    product hidden, down;                          /* x by gate or up; hidden rows by down */
+    size_t hidden_floats, down_floats, expert;     /* of gate or up, of down, of all three */
+} places;
 
-static places places_of(const lam_shape *gate, const lam_shape *down) {
-    places s = { .in = (size_t)gate->dims[1], .inter = (size_t)gate->dims[0], .out = (size_t)down->dims[0] };
-    s.hidden = gemm_packed_floats(s.in, s.inter);
-    s.down = gemm_packed_floats(s.inter, s.out);
-    s.expert = 2 * s.hidden + s.down;
+static places places_of(const experts_params *p, const lam_shape *gate, const lam_shape *down) {
+    size_t in = (size_t)gate->dims[1], inter = (size_t)gate->dims[0];
+    places s = { .hidden = { p->hidden, 1, in, inter }, .down = { p->down, 1, inter, (size_t)down->dims[0] } };
+    s.hidden_floats = product_packed_floats(&s.hidden);
+    s.down_floats = product_packed_floats(&s.down);
+    s.expert = 2 * s.hidden_floats + s.down_floats;
     return s;
 }
 
 static places places_in(const lam_graph *g, const lam_node *node) {
-    return places_of(graph_shape(g, node->in[WEIGHTS + GATE]), graph_shape(g, node->in[WEIGHTS + DOWN]));
+    return places_of(node->params, graph_shape(g, node->in[WEIGHTS + GATE]), graph_shape(g, node->in[WEIGHTS + DOWN]));
 }
 
+static const product *product_of(const places *s, int part) { return part == DOWN ? &s->down : &s->hidden; }
+
 static float *part_of(const lam_node *node, const places *s, size_t expert, int part) {
-    return node->packed + expert * s->expert + (size_t)part * s->hidden;
+    return node->packed + expert * s->expert + (size_t)part * s->hidden_floats;
+}
+
+/* What all experts' weights of a kind can be kept in: the first of the precisions that are asked for. */
+static lam_precision common_precision(const lam_graph *g, const lam_node *node, int from, int to, const product *w) {
+    lam_precision precision = LAM_PRECISIONS;
+    for (int i = WEIGHTS; i < node->in_count; i++) {
+        int part = (i - WEIGHTS) % PARTS;
+        if (part < from || part > to) continue;
+        lam_precision wanted = product_precision(g, node->in[i], w->k, w->n);
+        if (wanted < precision) precision = wanted;
+    }
+    return precision;
 }
 
 static size_t packed(const lam_graph *g, lam_node *node) {
-    const experts_params *p = node->params;
+    experts_params *p = node->params;
+    places s = places_in(g, node);
+    p->hidden = common_precision(g, node, GATE, UP, &s.hidden);
+    p->down = common_precision(g, node, DOWN, DOWN, &s.down);
+    node->clear_packed = p->hidden != LAM_PRECISION_F32 || p->down != LAM_PRECISION_F32;
     return scratch_times((size_t)p->count, places_in(g, node).expert);
 }
 
 static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
     places s = places_in(g, node);
     int part = (in - WEIGHTS) % PARTS;
-    size_t k = part == DOWN ? s.inter : s.in;
-    gemm_pack_f32(part_of(node, &s, (size_t)((in - WEIGHTS) / PARTS), part), k, 0, k, (size_t)first, (size_t)rows, data, 1, k);
+    const product *w = product_of(&s, part);
+    product_pack(w, part_of(node, &s, (size_t)((in - WEIGHTS) / PARTS), part), (size_t)first, (size_t)rows, data, 0, 1, w->k);
 }
 
 static lam_status finish(const lam_graph *g, lam_node *node) {
     const experts_params *p = node->params;
     places s = places_in(g, node);
     for (size_t e = 0; e < (size_t)p->count; e++)
-        for (int part = GATE; part < PARTS; part++)
-            gemm_pack_bias(part_of(node, &s, e, part), part == DOWN ? s.inter : s.in, part == DOWN ? s.out : s.inter, NULL);
+        for (int part = GATE; part < PARTS; part++) product_bias(product_of(&s, part), part_of(node, &s, e, part), NULL);
     return LAM_OK;
 }
 
@@ -90,66 +115,74 @@ typedef struct job {
     size_t rows;                /* of x */
     size_t expert, count;       /* at work, and how many tokens of it */
     int token[TOKENS];
-    float *hidden;              /* [count, inter] */
+    float *hidden, *prepared_hidden, *prepared;   /* [count, inter]; the same and x [rows] prepared, where they are */
     tile_grid grid;
 } job;
 
+static size_t most_tokens(size_t rows) { return rows < TOKENS ? rows : TOKENS; }
+
 static job job_of(const lam_run *r) {
-    job j = { .run = r, .s = places_of(&r->in[WEIGHTS + GATE].shape, &r->in[WEIGHTS + DOWN].shape), .hidden = r->shared };
-    j.rows = shape_elements(&r->out.shape) / j.s.out;
+    job j = { .run = r, .s = places_of(r->node->params, &r->in[WEIGHTS + GATE].shape, &r->in[WEIGHTS + DOWN].shape), .hidden = r->shared };
+    j.rows = shape_elements(&r->out.shape) / j.s.down.n;
+    j.prepared_hidden = j.hidden + most_tokens(j.rows) * j.s.hidden.n;
+    j.prepared = j.prepared_hidden + most_tokens(j.rows) * product_row_floats(&j.s.down);
     return j;
 }
 
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
+    places s = places_of(r->node->params, &r->in[WEIGHTS + GATE].shape, &r->in[WEIGHTS + DOWN].shape);
     size_t rows = shape_tail(&r->in[ROUTING].shape, 0) / (size_t)last(&r->in[ROUTING].shape);
+    size_t hidden = scratch_times(most_tokens(rows), s.hidden.n + product_row_floats(&s.down)), x = scratch_times(rows, product_row_floats(&s.hidden));
     *per_thread = TILE_ROWS * PIECE;
-    *shared = scratch_times(rows < TOKENS ? rows : TOKENS, (size_t)r->in[WEIGHTS + GATE].shape.dims[0]);
+    *shared = hidden > x ? hidden : x;
+    if (hidden < SIZE_MAX / sizeof(float) / 2 && x < SIZE_MAX / sizeof(float) / 2) *shared = hidden + x;
 }
 
 /* Rows of a tile stay in the second cache level beside a panel of weights. */
-static tile_grid grid_of(const job *j, size_t n, size_t k) {
-    size_t most = BLOCK_FLOATS / (k ? k : 1);
+static tile_grid grid_of(const job *j, const product *w) {
+    size_t most = BLOCK_FLOATS / (w->k ? w->k : 1);
     most = most > TILE_ROWS ? TILE_ROWS : most < 4 * GEMM_MR ? 4 * GEMM_MR : most;
-    return tile_grid_of(j->count, n, k, most, lam_pool_threads(j->run->pool));
+    return tile_grid_of(j->count, w->n, w->k, most, lam_pool_threads(j->run->pool));
 }
 
 static void compute_hidden(void *argument, int index, int thread) {
     const job *j = argument;
     const lam_run *r = j->run;
     const experts_params *p = r->node->params;
-    const places *s = &j->s;
+    const product *w = &j->s.hidden;
+    const size_t prepared = product_row_floats(w), stride = prepared ? prepared : w->k;
     tile t = tile_at(&j->grid, index);
-    const float *rows[TILE_ROWS], *gate = part_of(r->node, s, j->expert, GATE), *up = part_of(r->node, s, j->expert, UP);
+    const float *rows[TILE_ROWS], *gate = part_of(r->node, &j->s, j->expert, GATE), *up = part_of(r->node, &j->s, j->expert, UP);
     float *piece = r->scratch + (size_t)thread * r->scratch_floats;
-    for (size_t i = 0; i < t.rows; i++) rows[i] = r->in[X].data + (size_t)j->token[t.row + i] * s->in;
+    for (size_t i = 0; i < t.rows; i++) rows[i] = (prepared ? j->prepared : r->in[X].data) + (size_t)j->token[t.row + i] * stride;
     gemm_epilogue activated = { .activation = p->activation };
     for (size_t column = t.column, end = t.column + t.columns; column < end; column += PIECE) {
-        size_t n = end - column < PIECE ? end - column : PIECE, at = column * (s->in + 1);
-        float *hidden = j->hidden + t.row * s->inter + column;
-        gemm_f32(hidden, s->inter, rows, 1, gate + at, t.rows, n, s->in, &activated);
-        gemm_f32(piece, PIECE, rows, 1, up + at, t.rows, n, s->in, NULL);
-        elementwise_operand a = { hidden, s->inter, 1 }, b = { piece, PIECE, 1 };
-        elementwise_f32(hidden, s->inter, ELEMENTWISE_MUL, &a, &b, NULL, t.rows, n, LAM_IDENTITY);
+        size_t n = end - column < PIECE ? end - column : PIECE, at = product_column(w, column);
+        float *hidden = j->hidden + t.row * w->n + column;
+        product_multiply(w, hidden, w->n, rows, gate + at, t.rows, n, &activated);
+        product_multiply(w, piece, PIECE, rows, up + at, t.rows, n, NULL);
+        elementwise_operand a = { hidden, w->n, 1 }, b = { piece, PIECE, 1 };
+        elementwise_f32(hidden, w->n, ELEMENTWISE_MUL, &a, &b, NULL, t.rows, n, LAM_IDENTITY);
     }
 }
 
 static void add_down(void *argument, int index, int thread) {
     const job *j = argument;
     const lam_run *r = j->run;
-    const places *s = &j->s;
-    const size_t experts = (size_t)last(&r->in[ROUTING].shape);
+    const product *w = &j->s.down;
+    const size_t experts = (size_t)last(&r->in[ROUTING].shape), prepared = product_row_floats(w), stride = prepared ? prepared : w->k;
     tile t = tile_at(&j->grid, index);
-    const float *rows[TILE_ROWS], *down = part_of(r->node, s, j->expert, DOWN);
+    const float *rows[TILE_ROWS], *down = part_of(r->node, &j->s, j->expert, DOWN);
     float *piece = r->scratch + (size_t)thread * r->scratch_floats;
-    for (size_t i = 0; i < t.rows; i++) rows[i] = j->hidden + (t.row + i) * s->inter;
+    for (size_t i = 0; i < t.rows; i++) rows[i] = (prepared ? j->prepared_hidden : j->hidden) + (t.row + i) * stride;
     for (size_t column = t.column, end = t.column + t.columns; column < end; column += PIECE) {
         size_t n = end - column < PIECE ? end - column : PIECE;
-        gemm_f32(piece, PIECE, rows, 1, down + column * (s->inter + 1), t.rows, n, s->inter, NULL);
+        product_multiply(w, piece, PIECE, rows, down + product_column(w, column), t.rows, n, NULL);
         for (size_t i = 0; i < t.rows; i++) {
             size_t token = (size_t)j->token[t.row + i];
-            float *y = r->out.data + token * s->out + column;
+            float *y = r->out.data + token * w->n + column;
             elementwise_operand a = { piece + i * PIECE, PIECE, 1 }, b = { r->in[ROUTING].data + token * experts + j->expert, 0, 0 };
-            elementwise_f32(y, s->out, ELEMENTWISE_MUL, &a, &b, y, 1, n, LAM_IDENTITY);
+            elementwise_f32(y, w->n, ELEMENTWISE_MUL, &a, &b, y, 1, n, LAM_IDENTITY);
         }
     }
 }
@@ -167,13 +200,15 @@ static void run(const lam_run *r) {
     const experts_params *p = r->node->params;
     job j = job_of(r);
     memset(r->out.data, 0, shape_elements(&r->out.shape) * sizeof(float));
+    product_prepare(&j.s.hidden, r->pool, j.prepared, r->in[X].data, j.rows, j.s.hidden.k);
     for (j.expert = 0; j.expert < (size_t)p->count; j.expert++) {
         for (size_t row = 0; row < j.rows;) {
             row = find_tokens(&j, row);
             if (!j.count) continue;
-            j.grid = grid_of(&j, j.s.inter, j.s.in);
+            j.grid = grid_of(&j, &j.s.hidden);
             pool_for(r->pool, tile_count(&j.grid), compute_hidden, &j);
-            j.grid = grid_of(&j, j.s.out, j.s.inter);
+            product_prepare(&j.s.down, r->pool, j.prepared_hidden, j.hidden, j.count, j.s.down.k);
+            j.grid = grid_of(&j, &j.s.down);
             pool_for(r->pool, tile_count(&j.grid), add_down, &j);
         }
     }
@@ -182,9 +217,8 @@ static void run(const lam_run *r) {
 /* Of the experts that the routing chooses, where it is a route's; else as if all were. */
 static double flops(const lam_run *r) {
     const experts_params *p = r->node->params;
-    places s = places_of(&r->in[WEIGHTS + GATE].shape, &r->in[WEIGHTS + DOWN].shape);
-    double rows = (double)shape_elements(&r->out.shape) / (double)s.out;
-    return rows * p->chosen * (4.0 * (double)s.in * (double)s.inter + 2.0 * (double)s.inter * (double)s.out);
+    const int *gate = r->in[WEIGHTS + GATE].shape.dims, out = r->in[WEIGHTS + DOWN].shape.dims[0];
+    return (double)shape_elements(&r->out.shape) / out * p->chosen * gate[0] * (4.0 * gate[1] + 2.0 * out);
 }
 
 static const lam_op op_experts = {

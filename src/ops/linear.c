@@ -1,13 +1,15 @@
 /* y = x W^T + b or y = x W, any leading dimensions. */
-#include "../kernels/gemm.h"
+#include "../memory.h"
 #include "../text.h"
 #include "ops.h"
+#include "product.h"
 
 enum { X, WEIGHT, BIAS };
 
 typedef struct linear_params {
     int first, rows;   /* the outputs that are wanted, of those the weight has */
     int matrix;        /* the weight is [in, out], not [out, in] */
+    lam_precision precision;
 } linear_params;
 
 static int inputs(const linear_params *p, const lam_shape *w) { return w->dims[p->matrix ? 0 : 1]; }
@@ -28,42 +30,68 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
     return LAM_OK;
 }
 
-static size_t width(const lam_graph *g, const lam_node *node) { return (size_t)inputs(node->params, graph_shape(g, node->in[WEIGHT])); }
+static product product_of(const linear_params *p, const lam_shape *w) {
+    return (product){ p->precision, 1, (size_t)inputs(p, w), (size_t)p->rows };
+}
+
+static product product_in(const lam_graph *g, const lam_node *node) { return product_of(node->params, graph_shape(g, node->in[WEIGHT])); }
 
 static size_t packed(const lam_graph *g, lam_node *node) {
-    const linear_params *p = node->params;
-    return gemm_packed_floats(width(g, node), (size_t)p->rows);
+    linear_params *p = node->params;
+    product w = product_in(g, node);
+    /* The rows of an [in, out] weight are parts of all columns, whose scales would need all of them. */
+    if (!p->matrix) p->precision = w.precision = product_precision(g, node->in[WEIGHT], w.k, w.n);
+    node->clear_packed = p->precision != LAM_PRECISION_F32;
+    return product_packed_floats(&w);
 }
 
 /* Of rows [first, first + rows) of the weight, those that this layer uses. */
 static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
     (void)in;
     const linear_params *p = node->params;
+    product w = product_in(g, node);
     if (p->matrix) {
-        size_t n = (size_t)p->rows;
-        gemm_pack_f32(node->packed, width(g, node), (size_t)first, (size_t)rows, 0, n, data, n, 1);
+        gemm_pack_f32(node->packed, w.k, (size_t)first, (size_t)rows, 0, w.n, data, w.n, 1);
         return;
     }
     int from = first > p->first ? first : p->first;
     int to = first + rows < p->first + p->rows ? first + rows : p->first + p->rows;
     if (from >= to) return;
-    size_t k = width(g, node);
-    gemm_pack_f32(node->packed, k, 0, k, (size_t)(from - p->first), (size_t)(to - from), data + (size_t)(from - first) * k, 1, k);
+    product_pack(&w, node->packed, (size_t)(from - p->first), (size_t)(to - from), data + (size_t)(from - first) * w.k, 0, 1, w.k);
 }
 
 static lam_status finish(const lam_graph *g, lam_node *node) {
     const linear_params *p = node->params;
     const float *bias = graph_plain(g, node->in[BIAS]);
-    size_t k = width(g, node), n = (size_t)p->rows;
+    product w = product_in(g, node);
     if (bias) bias += p->first;
-    float *scale = node->fold, *shift = scale ? scale + n : NULL;
-    for (size_t i = 0; i < n && scale && bias; i++) shift[i] += bias[i] * scale[i];
-    gemm_pack_bias(node->packed, k, n, scale ? shift : bias);
-    if (scale) gemm_scale_columns(node->packed, k, 0, n, scale);
+    float *scale = node->fold, *shift = scale ? scale + w.n : NULL;
+    for (size_t i = 0; i < w.n && scale && bias; i++) shift[i] += bias[i] * scale[i];
+    product_bias(&w, node->packed, scale ? shift : bias);
+    if (scale) product_scale(&w, node->packed, 0, w.n, scale);
     return LAM_OK;
 }
 
-typedef struct job { const lam_run *run; tile_grid grid; size_t k; } job;
+typedef struct job {
+    const lam_run *run;
+    product w;
+    const float *rows;   /* x, or x prepared, stride apart */
+    size_t m, stride;
+    tile_grid grid;
+} job;
+
+static job job_of(const lam_run *r) {
+    job j = { .run = r, .w = product_of(r->node->params, &r->in[WEIGHT].shape), .rows = r->in[X].data };
+    j.m = shape_elements(&r->out.shape) / (j.w.n ? j.w.n : 1);
+    j.stride = j.w.k;
+    return j;
+}
+
+static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
+    (void)per_thread;
+    job j = job_of(r);
+    *shared = scratch_times(j.m, product_row_floats(&j.w));
+}
 
 static void multiply(void *argument, int index, int thread) {
     (void)thread;
@@ -72,15 +100,18 @@ static void multiply(void *argument, int index, int thread) {
     tile t = tile_at(&j->grid, index);
     size_t n = j->grid.n, at = t.row * n + t.column;
     gemm_epilogue epilogue = { .add = r->add.data ? r->add.data + at : NULL, .add_stride = n, .activation = r->node->activation };
-    gemm_f32_matrix(r->out.data + at, n, r->in[X].data + t.row * j->k, j->k,
-                    r->node->packed + t.column * (j->k + 1), t.rows, t.columns, j->k, &epilogue);
+    product_multiply_matrix(&j->w, r->out.data + at, n, j->rows + t.row * j->stride, j->stride,
+                            r->node->packed + product_column(&j->w, t.column), t.rows, t.columns, &epilogue);
 }
 
 static void run(const lam_run *r) {
-    const linear_params *p = r->node->params;
-    job j = { .run = r, .k = (size_t)inputs(p, &r->in[WEIGHT].shape) };
-    size_t n = (size_t)p->rows, m = shape_elements(&r->out.shape) / n;
-    j.grid = tile_grid_of(m, n, j.k, m + GEMM_MR, lam_pool_threads(r->pool));
+    job j = job_of(r);
+    if (r->shared) {
+        product_prepare(&j.w, r->pool, r->shared, j.rows, j.m, j.stride);
+        j.rows = r->shared;
+        j.stride = product_row_floats(&j.w);
+    }
+    j.grid = tile_grid_of(j.m, j.w.n, j.w.k, j.m + GEMM_MR, lam_pool_threads(r->pool));
     pool_for(r->pool, tile_count(&j.grid), multiply, &j);
 }
 
@@ -90,7 +121,7 @@ static double flops(const lam_run *r) {
 
 const lam_op op_linear = {
     .name = "linear", .flags = OP_TAKES_ACTIVATION | OP_TAKES_ADD | OP_TAKES_BATCH_NORM, .packs = 1u << WEIGHT,
-    .shape = shape, .packed = packed, .pack = pack, .finish = finish, .run = run, .flops = flops,
+    .shape = shape, .packed = packed, .pack = pack, .finish = finish, .scratch = scratch, .run = run, .flops = flops,
 };
 
 lam_value lam_linear(lam_graph *g, lam_value x, lam_value w, lam_value bias, int first, int rows) {

@@ -98,14 +98,13 @@ static void one(const sizes *s) {
         float step, read = read_weight(packed, s, i / s->n / s->k, i / s->n % s->k, i % s->n, &step);
         check_weight(w[i], read, step, s->bits);
     }
-    if (s->scaled) quantized_scale_columns(packed, s->bits, s->taps, s->k, s->n, scale, bias);
+    if (s->scaled) quantized_scale_columns(packed, s->bits, s->taps, s->k, 0, s->n, scale);
     for (size_t i = 0; i < k_total * s->n; i++) {
         float step;
         w[i] = read_weight(packed, s, i / s->n / s->k, i / s->n % s->k, i % s->n, &step);
     }
-    for (size_t j = 0; j < s->n && s->scaled; j++) bias[j] = (s->bias ? bias[j] * scale[j] : 0) + bias[j];
     memcpy(expected, c, c_floats * sizeof *c);
-    reference_gemm(expected, c_stride, x, k_total, w, s->bias || s->scaled ? bias : NULL, s->add ? add : NULL, s->m, s->n, k_total, s->activation);
+    reference_gemm(expected, c_stride, x, k_total, w, s->bias ? bias : NULL, s->add ? add : NULL, s->m, s->n, k_total, s->activation);
     const gemm_epilogue epilogue = { s->add ? add : NULL, c_stride, s->activation };
     if (s->taps == 1) quantized_gemm_matrix(c, c_stride, rows, s->bits, packed, s->m, s->n, s->k, s->add || s->activation ? &epilogue : NULL);
     else if (s->m) {
