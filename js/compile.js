@@ -5,6 +5,7 @@ import { inputSpecs } from './inputs.js';
 import { loadWeights, matchKeys, openWeights } from './load.js';
 import { Model } from './model.js';
 import { className, Module } from './module.js';
+import { precisionOf } from './precision.js';
 import { SymbolicTensor } from './tensor.js';
 import { ANY, lift, Trace } from './trace.js';
 import { I32, Runner } from '../web/runner.js';
@@ -22,6 +23,8 @@ import { I32, Runner } from '../web/runner.js';
  * @property {string} [prefix] What the checkpoint's names have in front, 'visual.'; names without it are then ignored.
  * @property {readonly DeclaredInput[]} [inputs] Shapes of forward's arguments, null where a size varies: `[[null, 3, 224, 224]]`; a mask of
  *   attention as `{ shape, dtype: 'bool' }`. Defaults to `module.inputs`.
+ * @property {import('./precision.js').PrecisionOption} [precision] How weights are kept: 'f32' (default), 'q8' (8 bits, a quarter of the memory), 'q4' (4.5 bits), or
+ *   `(name, shape) => precision`. Linear layers and experts can be either; convolutions 8 bits at least; what is small, depthwise, or faster by Winograd stays f32.
  * @property {readonly string[]} [methods] Which methods the model is to have, of `module.methods` and 'forward' (default: all). Weights that only the others use are
  *   then neither needed nor loaded.
  * @property {import('./text/tokenizer.js').TokenizerSource} [tokenizer] For models that take text, what makes token ids of it: a `tokenizer.json` or a Tokenizer.
@@ -57,10 +60,11 @@ import { I32, Runner } from '../web/runner.js';
  */
 export async function compile(module, options = {}) {
   if (!(module instanceof Module)) throw badArgument('compile: module', 'a Module, new nn.Linear(2, 3)', module);
-  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal: given, inputs, methods, tokenizer, ...engineOptions } = options;
+  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal: given, inputs, methods, tokenizer, precision, ...engineOptions } = options;
   checkOptions({ prefix, strict, worker, onProgress, engineOptions });
   const signal = abortSignal('compile: signal', given);
   const declared = declaredMethods(module, inputs, methods);
+  const precisions = precisionOf(precision);
   signal?.throwIfAborted();
   const { engine, threads } = worker ? await recordingEngine(engineOptions) : { engine: await sharedEngine(engineOptions), threads: undefined };
   signal?.throwIfAborted();
@@ -70,7 +74,7 @@ export async function compile(module, options = {}) {
   let runner = local;
   let opened = null;
   try {
-    const { trace, recorded } = record(module, declared, local);
+    const { trace, recorded } = record(module, declared, local, precisions);
     opened = await openWeights(source, { needed: trace.used.size > 0, signal });
     const wanted = matchKeys(module, trace, opened.weights, { prefix, strict, partial: methods !== undefined });
     if (worker) {
@@ -102,7 +106,7 @@ function checkOptions({ prefix, strict, worker, onProgress, engineOptions }) {
   const known = ['wasm', 'build', 'threads'];
   const unknown = Object.keys(engineOptions).find((name) => !known.includes(name));
   if (unknown) {
-    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, ${known.join(', ')}, tokenizer, worker, strict, onProgress, signal`);
+    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, precision, ${known.join(', ')}, tokenizer, worker, strict, onProgress, signal`);
   }
 }
 
@@ -134,10 +138,11 @@ function declaredMethods(module, inputs, wanted) {
  * @param {Module} module
  * @param {Map<string, InputSpec[]>} declared
  * @param {Runner} graph
+ * @param {import('./precision.js').PrecisionOf} [precisions]
  * @returns {{ trace: Trace, recorded: Map<string, Method> }}
  */
-function record(module, declared, graph) {
-  const trace = new Trace(module, graph);
+function record(module, declared, graph, precisions) {
+  const trace = new Trace(module, graph, precisions);
   /** @type {Map<string, Method>} */
   const recorded = new Map();
   let inputs = 0;

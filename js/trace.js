@@ -31,9 +31,11 @@ export class Trace {
   /**
    * @param {Module} root
    * @param {GraphWriter} graph
+   * @param {import('./precision.js').PrecisionOf} [precisionOf] What each weight is to be kept in.
    */
-  constructor(root, graph) {
+  constructor(root, graph, precisionOf) {
     this.graph = graph;
+    this.precisionOf = precisionOf;
     /** Names of every weight of the tree; one that is reached by two paths has two. @type {Map<Parameter, string[]>} */
     this.names = new Map();
     for (const [name, parameter] of root.stateDict()) {
@@ -143,8 +145,11 @@ export class Trace {
       throw this.error('argument', `a Parameter of shape [${parameter.shape.join(', ')}] is used that is not an attribute of the model`
         + ' or of a module in it (arrays of modules count; plain objects, Maps and private fields do not)');
     }
+    const value = this.define('weight', names[0], shape.length, shape);
+    const precision = this.used.has(names[0]) ? 0 : this.precisionOf?.(names[0], parameter.shape);
+    if (precision) this.define('weight_precision', value, precision);
     this.used.set(names[0], parameter);
-    return this.define('weight', names[0], shape.length, shape);
+    return value;
   }
 
   /**

@@ -8,9 +8,11 @@ static const char *const activation_names[LAM_ACTIVATIONS] = {
     "", "+relu", "+sigmoid", "+silu", "+tanh", "+gelu", "+gelu_tanh", "+quick_gelu", "+mish", "+softplus",
 };
 
+static const char *const precision_names[LAM_PRECISIONS] = { "", "q8 ", "q4 " };
+
 static lam_status name_layer(lam_graph *g, lam_node *n) {
     char label[96];
-    text_format(label, sizeof label, "%s%s%s%s", n->op->name, n->norm.mean >= 0 ? "+batch_norm" : "",
+    text_format(label, sizeof label, "%s%s%s%s%s", precision_names[n->precision], n->op->name, n->norm.mean >= 0 ? "+batch_norm" : "",
                 n->add >= 0 ? "+add" : "", activation_names[n->activation]);
     size_t size = strlen(label) + 1;
     n->label = memory_alloc(size);
@@ -29,9 +31,11 @@ lam_status lam_compile(lam_graph *g) {
     if (!g->layers) return graph_fail(g, LAM_ENOMEM, "out of memory while compiling"), LAM_ENOMEM;
     for (int i = 0; i < g->node_count; i++) {
         if (g->nodes[i].removed) continue;
-        if (name_layer(g, &g->nodes[i]) != LAM_OK) return g->status;
         g->layers[g->layer_count++] = i;
     }
-    if (weights_size(g) == LAM_OK) g->compiled = 1;
+    if (weights_size(g) != LAM_OK) return g->status;   /* where layers settle what they are */
+    for (int i = 0; i < g->layer_count; i++)
+        if (name_layer(g, &g->nodes[g->layers[i]]) != LAM_OK) return g->status;
+    g->compiled = 1;
     return g->status;
 }

@@ -100,7 +100,7 @@ struct lam_node {
     lam_norm norm;           /* norm.mean LAM_NONE without */
     float *packed;
     size_t packed_floats;
-    int clear_packed;        /* packed begins as zeros */
+    lam_precision precision; /* of packed; f32 unless the op finds otherwise in `packed`: then packed begins as zeros */
     int removed;             /* fused into another */
     int waiting;             /* weights that have not arrived wholly */
     float *fold;             /* its norm as scale and then shift: in finish, and in pack where it came before the weight; else NULL */

@@ -67,7 +67,7 @@ lam_status weights_size(lam_graph *g) {
             graph_fail(g, LAM_ENOMEM, "out of memory for %d kB of packed weights", (int)(n->packed_floats / 256));
             return LAM_ENOMEM;
         }
-        if (n->clear_packed) memset(n->packed, 0, n->packed_floats * sizeof(float));
+        if (n->precision != LAM_PRECISION_F32) memset(n->packed, 0, n->packed_floats * sizeof(float));
     }
     for (int i = 0; i < g->weight_count; i++) {
         lam_weight_info *w = &g->weights[i];

@@ -98,7 +98,7 @@ static size_t packed(const lam_graph *g, lam_node *node) {
     const lam_shape *w = graph_shape(g, node->in[WEIGHT]);
     choose(g, node, p);
     if (p->depthwise) return depthwise_packed_floats((size_t)w->dims[0], (size_t)w->dims[2] * (size_t)w->dims[3]);
-    node->clear_packed = p->precision != LAM_PRECISION_F32;
+    node->precision = p->precision;
     return group_of(p, w).floats * (size_t)p->groups;
 }
 

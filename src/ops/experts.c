@@ -88,7 +88,7 @@ static size_t packed(const lam_graph *g, lam_node *node) {
     places s = places_in(g, node);
     p->hidden = common_precision(g, node, GATE, UP, &s.hidden);
     p->down = common_precision(g, node, DOWN, DOWN, &s.down);
-    node->clear_packed = p->hidden != LAM_PRECISION_F32 || p->down != LAM_PRECISION_F32;
+    node->precision = p->hidden > p->down ? p->hidden : p->down;
     return scratch_times((size_t)p->count, places_in(g, node).expert);
 }
 

@@ -9,7 +9,6 @@ enum { X, WEIGHT, BIAS };
 typedef struct linear_params {
     int first, rows;   /* the outputs that are wanted, of those the weight has */
     int matrix;        /* the weight is [in, out], not [out, in] */
-    lam_precision precision;
 } linear_params;
 
 static int inputs(const linear_params *p, const lam_shape *w) { return w->dims[p->matrix ? 0 : 1]; }
@@ -30,18 +29,17 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
     return LAM_OK;
 }
 
-static product product_of(const linear_params *p, const lam_shape *w) {
-    return (product){ p->precision, 1, (size_t)inputs(p, w), (size_t)p->rows };
+static product product_of(const lam_node *node, const lam_shape *w) {
+    const linear_params *p = node->params;
+    return (product){ node->precision, 1, (size_t)inputs(p, w), (size_t)p->rows };
 }
 
-static product product_in(const lam_graph *g, const lam_node *node) { return product_of(node->params, graph_shape(g, node->in[WEIGHT])); }
+static product product_in(const lam_graph *g, const lam_node *node) { return product_of(node, graph_shape(g, node->in[WEIGHT])); }
 
 static size_t packed(const lam_graph *g, lam_node *node) {
-    linear_params *p = node->params;
     product w = product_in(g, node);
     /* The rows of an [in, out] weight are parts of all columns, whose scales would need all of them. */
-    if (!p->matrix) p->precision = w.precision = product_precision(g, node->in[WEIGHT], w.k, w.n);
-    node->clear_packed = p->precision != LAM_PRECISION_F32;
+    if (!((const linear_params *)node->params)->matrix) node->precision = w.precision = product_precision(g, node->in[WEIGHT], w.k, w.n);
     return product_packed_floats(&w);
 }
 
@@ -81,7 +79,7 @@ typedef struct job {
 } job;
 
 static job job_of(const lam_run *r) {
-    job j = { .run = r, .w = product_of(r->node->params, &r->in[WEIGHT].shape), .rows = r->in[X].data };
+    job j = { .run = r, .w = product_of(r->node, &r->in[WEIGHT].shape), .rows = r->in[X].data };
     j.m = shape_elements(&r->out.shape) / (j.w.n ? j.w.n : 1);
     j.stride = j.w.k;
     return j;

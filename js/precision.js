@@ -1,0 +1,35 @@
+/** In how many bits weights are kept. */
+import { badArgument } from './arguments.js';
+
+/** In the order of lam_precision. */
+const PRECISIONS = /** @type {const} */ (['f32', 'q8', 'q4']);
+
+/** @typedef {(typeof PRECISIONS)[number]} Precision */
+/**
+ * One precision for all weights, or what each is to have: 'f32' where the function returns nothing.
+ * @typedef {Precision | ((name: string, shape: readonly number[]) => Precision | undefined | null)} PrecisionOption
+ */
+/** @typedef {(name: string, shape: readonly number[]) => number} PrecisionOf lam_precision of a weight. */
+
+/**
+ * @param {string} what
+ * @param {unknown} value
+ * @returns {number}
+ */
+function number(what, value) {
+  const index = PRECISIONS.indexOf(/** @type {Precision} */ (value));
+  if (index < 0) throw badArgument(what, `one of ${PRECISIONS.map((name) => `'${name}'`).join(', ')}, or a function (name, shape) that returns one`, value);
+  return index;
+}
+
+/**
+ * @param {unknown} option
+ * @returns {PrecisionOf | undefined} undefined where everything stays f32.
+ * @throws {LamellaError} 'argument' for anything but a precision or a function; so does the function for what it returns.
+ */
+export function precisionOf(option) {
+  if (option === undefined) return undefined;
+  if (typeof option === 'function') return (name, shape) => number(`compile: precision of ${name}`, option(name, [...shape]) ?? 'f32');
+  const one = number('compile: precision', option);
+  return () => one;
+}
