@@ -20,7 +20,6 @@ const [gemvLarge, gemvSmall] = GEMVS.map(size => `gemv ${size}`);
 export const RELAXED = 'lamella relaxed';
 export const SIMD = 'lamella simd';
 export const TWO = 'lamella relaxed, 2 threads';
-export const KERNELS = 'kernels';
 export const ORT = 'onnxruntime-web';
 export const TFJS = 'tfjs-wasm';
 export const LITERT = 'LiteRT.js';
@@ -41,7 +40,6 @@ export const CONTESTANTS = [
   },
   { label: SIMD, runtime: 'lamella', options: { build: 'simd', threads: 1 }, quick: true, jobs: ['tower', ...gemmLayers] },
   { label: TWO, runtime: 'lamella', options: { build: 'relaxed-threads', threads: 2 }, quick: true, jobs: ['tower', 'small'] },
-  { label: KERNELS, runtime: 'kernels', options: {}, quick: true, jobs: ['gemm 1024 q8, kernel', `${gemvLarge}, kernel`, `${gemvSmall}, kernel`] },
   { label: ORT, runtime: 'ort', options: { threads: 1, assets: assets.ort }, quick: true, jobs: ['tower', ...gemms, gemvSmall], note: 'all graph optimisations, one thread' },
   { label: `${ORT}, 2 threads`, runtime: 'ort', options: { threads: 2, assets: assets.ort }, jobs: ['tower'] },
   { label: TFJS, runtime: 'tfjs', options: { assets: assets.tfjs }, quick: true, jobs: ['tower', ...gemms], note: 'SIMD build, one thread' },

@@ -39,7 +39,7 @@ function figure(times, [label, job]) {
   const middle = median(values.map(median));
   if (PURE.includes(job)) return middle.toPrecision(4);
   if (label === ROOF && !job.startsWith('copy')) return `${rate(job, middle).toFixed(1)} ${unit(job)}`;
-  return milliseconds(middle) + (/, (layer|kernel)$/.test(job) && (WORK[job].flops || WORK[job].bytes) ? `, ${layerRate(job, middle)}` : '');
+  return milliseconds(middle) + (job.endsWith(', layer') && (WORK[job].flops || WORK[job].bytes) ? `, ${layerRate(job, middle)}` : '');
 }
 
 const layerRate = (job, middle) => job.startsWith('gemv') ? `${(WORK[job].bytes / middle / 1e6).toFixed(1)} GB/s` : `${rate(job, middle).toFixed(1)} ${unit(job)}`;

@@ -1,5 +1,5 @@
 /** The figures that were promised: each row a piece of work, what it has to reach, and how that follows from the times of one round. */
-import { FRESH, KERNELS, LITERT, ORT, RELAXED, ROOF, SIMD, TFJS, TWO } from './contestants.mjs';
+import { FRESH, LITERT, ORT, RELAXED, ROOF, SIMD, TFJS, TWO } from './contestants.mjs';
 import { arithmeticLimit, GEMMS, GEMVS, WORK } from './work.mjs';
 
 /**
@@ -59,11 +59,8 @@ export const TABLE = [
   ...GEMMS.map(n => share(`GEMM f32 ${n}^3`, [RELAXED, `gemm ${n}, layer`], 'fma', 0.88, 'FMA')),
   ...GEMMS.map(n => share(`GEMM f32 ${n}^3, baseline SIMD`, [SIMD, `gemm ${n}, layer`], 'mul+add', 0.9, 'mul+add')),
   share('GEMM int8 1024^3', [RELAXED, 'gemm 1024 q8, layer'], ['dot', 'dot, pairs'], 0.75, 'dot'),
-  share('GEMM int8 1024^3, kernel alone', [KERNELS, 'gemm 1024 q8, kernel'], ['dot', 'dot, pairs'], 0.75, 'dot'),
   share(`GEMV q4 ${GEMVS[0][1]} x ${GEMVS[0][0]}`, [RELAXED, `${large}, layer`], 'read', 0.75, 'read', 'bytes'),
-  share(`GEMV q4 ${GEMVS[0][1]} x ${GEMVS[0][0]}, kernel alone`, [KERNELS, `${large}, kernel`], 'read', 0.75, 'read', 'bytes'),
   faster(`GEMV q4 ${GEMVS[1][1]} x ${GEMVS[1][0]}`, [RELAXED, small], [ORT, small], 60, 'MatMulNBits'),
-  faster(`GEMV q4 ${GEMVS[1][1]} x ${GEMVS[1][0]}, kernel alone`, [KERNELS, `${small}, kernel`], [ORT, small], 60, 'MatMulNBits'),
   share('causal attention 16 x 64 x 2048', [RELAXED, 'attention, layer'], 'fma', 0.7, 'FMA'),
   copied('softmax', 'softmax, layer'),
   copied('layer norm', 'layer norm, layer'),

@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util';
 import { newestNode } from '../newest-node/index.mjs';
 import { ProcessContestant } from './contestant.mjs';
 import { ASSETS, CONTESTANTS, FRESH, FRESH_RUNS, ROOF, versionOf } from './contestants.mjs';
-import { buildKernels, buildRoof } from './emscripten.mjs';
+import { buildRoof } from './emscripten.mjs';
 import { compareOutputs, measure, startAll } from './measure.mjs';
 import { report } from './report.mjs';
 import { TABLE } from './rows.mjs';
@@ -85,10 +85,10 @@ async function runIn(name, { wasm, bytes }) {
   const chosen = CONTESTANTS.filter(entry => (!options.quick || entry.quick) && jobsOf(entry).length);
   const absent = chosen.filter(entry => entry.place && entry.place !== name);
   const enter = ({ label, runtime, options: settings, versionOf: named, silent }, jobs) => ({
-    contestant: place.contestant(label, runtime, { ...settings, ...wasm[runtime] && { wasm: wasm[runtime] }, ...named && { version: versionOf(named) } }), jobs, silent,
+    contestant: place.contestant(label, runtime, { ...settings, ...named && { version: versionOf(named) } }), jobs, silent,
   });
   const entrants = chosen.filter(entry => !absent.includes(entry)).map(entry => enter(entry, jobsOf(entry)));
-  entrants.push(enter({ label: ROOF, runtime: 'roof', options: {} }, [...ROOFS]));
+  entrants.push(enter({ label: ROOF, runtime: 'roof', options: { wasm } }, [...ROOFS]));
   const fresh = Object.keys(FRESH_RUNS).filter(run => wanted.some(([who, figure]) => who === FRESH && FRESH_RUNS[run].includes(figure)));
   const stop = () => entrants.forEach(({ contestant }) => contestant.stop());
   process.once('exit', stop);
@@ -123,7 +123,7 @@ if (options.sparse) {
 process.once('SIGINT', () => process.exit(130)).once('SIGTERM', () => process.exit(143));
 mkdirSync(output, { recursive: true });
 installPeers();
-const common = { wasm: { roof: readFileSync(buildRoof(), 'base64'), kernels: readFileSync(buildKernels('relaxed'), 'base64') }, bytes: await sizes(root) };
+const common = { wasm: readFileSync(buildRoof(), 'base64'), bytes: await sizes(root) };
 const results = [];
 for (const name of places) {
   const { text, json } = await runIn(name, common);

@@ -51,7 +51,7 @@ const roof = { warm: 3, runs: 15 };
 
 /**
  * `flops` or `bytes` of one run, untimed and timed runs of a turn (the untimed bring caches and clock back), and how far outputs may be from
- * each other. Names that end in ', layer' are the same without what JavaScript copies in and out: the layer's own time; in ', kernel' without any layer.
+ * each other. Names that end in ', layer' are the same without what JavaScript copies in and out: the layer's own time.
  */
 export const WORK = {
   tower: { title: 'RN50 image tower, 224 x 224', flops: towerFlops(), warm: 1, runs: 2 },
@@ -60,8 +60,7 @@ export const WORK = {
   small: { warm: 20, runs: 30 },
   ...Object.fromEntries(GEMMS.flatMap(n => [[`gemm ${n}`, { ...gemm(n), title: `GEMM f32 ${n}^3, with its copies in and out` }], [`gemm ${n}, layer`, gemm(n)]])),
   'gemm 1024 q8, layer': gemm(1024),
-  'gemm 1024 q8, kernel': gemm(1024),
-  ...Object.fromEntries(GEMVS.flatMap(s => [[`gemv ${s}`, { ...gemv(s), title: `GEMV q4 ${s[1]} x ${s[0]}, with its copies in and out` }], [`gemv ${s}, layer`, gemv(s)], [`gemv ${s}, kernel`, gemv(s)]])),
+  ...Object.fromEntries(GEMVS.flatMap(s => [[`gemv ${s}`, { ...gemv(s), title: `GEMV q4 ${s[1]} x ${s[0]}, with its copies in and out` }], [`gemv ${s}, layer`, gemv(s)]])),
   // Half of the keys are not seen.
   'attention, layer': { flops: 2 * heads * size * length * (length + 1), warm: 1, runs: 2 },
   'softmax, layer': rows,
