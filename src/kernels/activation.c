@@ -2,19 +2,16 @@
 #include "simd_math.h"
 
 /* x sigmoid(z). Far below zero the gate is 0 already: the limit keeps -inf times 0 from becoming NaN. */
-SIMD_INLINE v128_t gated(v128_t x, v128_t z) {
-    return wasm_f32x4_mul(simd_max(x, simd_splat(&simd_math.gate_min)), simd_sigmoid(z));
-}
+SIMD_INLINE v128_t gated(v128_t x, v128_t z) { return simd_gated(simd_max(x, simd_splat(&simd_math.gate_min)), z); }
 
 SIMD_INLINE v128_t identity(v128_t x) { return x; }
 SIMD_INLINE v128_t relu(v128_t x) { return simd_max(x, simd_zero()); }
+SIMD_INLINE v128_t sigmoid(v128_t x) { return simd_gated(simd_splat(&simd_math.one), x); }
 SIMD_INLINE v128_t silu(v128_t x) { return gated(x, x); }
 SIMD_INLINE v128_t quick_gelu(v128_t x) { return gated(x, wasm_f32x4_mul(x, simd_splat(&simd_math.quick_gelu))); }
 
 /* x Phi(x), and Phi(x) = 1 - Phi(-x) */
-SIMD_INLINE v128_t gelu(v128_t x) {
-    return wasm_f32x4_sub(simd_max(x, simd_zero()), simd_normal_tail(x));
-}
+SIMD_INLINE v128_t gelu(v128_t x) { return wasm_f32x4_sub(simd_max(x, simd_zero()), simd_normal_tail(x)); }
 
 /* 0.5 x (1 + tanh(u)) = x sigmoid(2u), 2u = x (1.596 + 0.0714 x^2) */
 SIMD_INLINE v128_t gelu_tanh(v128_t x) {
@@ -24,7 +21,7 @@ SIMD_INLINE v128_t gelu_tanh(v128_t x) {
 
 /* tanh(log(1 + z)) = (z^2 + 2z) / (z^2 + 2z + 2), z = e^x; it is 1 long before z^2 overflows. */
 SIMD_INLINE v128_t mish(v128_t x) {
-    v128_t z = simd_exp(simd_min(x, simd_splat(&simd_math.mish_max)));
+    v128_t z = simd_exp_minus(wasm_f32x4_neg(simd_min(x, simd_splat(&simd_math.mish_max))), simd_zero());
     v128_t two = simd_splat(&simd_math.two);
     v128_t top = wasm_f32x4_mul(z, wasm_f32x4_add(z, two));
     v128_t gate = wasm_f32x4_div(top, wasm_f32x4_add(top, two));
@@ -33,7 +30,7 @@ SIMD_INLINE v128_t mish(v128_t x) {
 
 /* max(x, 0) + log(1 + e^-|x|), which needs no case above 20. */
 SIMD_INLINE v128_t softplus(v128_t x) {
-    return wasm_f32x4_add(simd_max(x, simd_zero()), simd_log1p(simd_exp_minus_abs(x)));
+    return wasm_f32x4_add(simd_max(x, simd_zero()), simd_log1p(simd_exp_minus(wasm_f32x4_abs(x), simd_zero())));
 }
 
 /* One loop for each function: called through a pointer it would not be inlined. */
@@ -45,7 +42,7 @@ SIMD_INLINE v128_t softplus(v128_t x) {
     }
 OVER_ARRAY(identity_array, identity)
 OVER_ARRAY(relu_array, relu)
-OVER_ARRAY(sigmoid_array, simd_sigmoid)
+OVER_ARRAY(sigmoid_array, sigmoid)
 OVER_ARRAY(silu_array, silu)
 OVER_ARRAY(tanh_array, simd_tanh)
 OVER_ARRAY(gelu_array, gelu)

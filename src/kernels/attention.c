@@ -128,13 +128,13 @@ static float exponentials(float *scores, float factor, float max, size_t n) {
     v128_t f = wasm_f32x4_splat(factor), m = wasm_f32x4_splat(-max), sum = simd_zero();
     size_t j = 0;
     for (; j + 4 <= n; j += 4) {
-        v128_t e = simd_exp2(simd_madd(simd_load(scores + j), f, m));
+        v128_t e = simd_exp2_below(simd_madd(simd_load(scores + j), f, m));
         simd_store(scores + j, e);
         sum = wasm_f32x4_add(sum, e);
     }
     float rest = 0;
     if (j < n) {
-        simd_store_part(scores + j, simd_exp2(simd_madd(simd_load_part(scores + j, n - j), f, m)), n - j);
+        simd_store_part(scores + j, simd_exp2_below(simd_madd(simd_load_part(scores + j, n - j), f, m)), n - j);
         for (; j < n; j++) rest += scores[j];
     }
     return rest + simd_sum(sum);
@@ -144,7 +144,7 @@ static float exponentials(float *scores, float factor, float max, size_t n) {
 static void raise_max(const tiles *t, size_t i, float max) {
     const attention_head *head = t->head;
     if (t->max[i] != -INFINITY) {
-        float shrink = wasm_f32x4_extract_lane(simd_exp2(wasm_f32x4_splat(t->max[i] - max)), 0);
+        float shrink = wasm_f32x4_extract_lane(simd_exp2_below(wasm_f32x4_splat(t->max[i] - max)), 0);
         t->sum[i] *= shrink;
         scale_row(head->y + (t->first + i) * head->y_stride, shrink, head->dv);
     }

@@ -57,7 +57,7 @@ static void insert(int32_t *chosen, float *best, size_t held, size_t most, float
 static float sum_of_exponentials(const float *x, size_t count, float max) {
     v128_t m = wasm_f32x4_splat(max), sum = simd_zero();
     size_t j = 0;
-    for (; j + 4 <= count; j += 4) sum = wasm_f32x4_add(sum, simd_exp(wasm_f32x4_sub(simd_load(x + j), m)));
+    for (; j + 4 <= count; j += 4) sum = wasm_f32x4_add(sum, simd_weight(simd_load(x + j), m));
     float rest = 0;
     for (; j < count; j++) rest += expf(x[j] - max);
     return rest + simd_sum(sum);

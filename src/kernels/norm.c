@@ -29,6 +29,11 @@ SIMD_INLINE float row_sum(const float *x, size_t d, float mean, row_function f) 
 static void write_row(float *y, const float *x, size_t d, float mean, float factor, const float *weight, const float *bias) {
     v128_t m = wasm_f32x4_splat(mean), f = wasm_f32x4_splat(factor);
     size_t j = 0;
+    if (weight && bias) {
+        for (; j + 4 <= d; j += 4) {
+            simd_store(y + j, simd_madd(wasm_f32x4_mul(wasm_f32x4_sub(simd_load(x + j), m), f), simd_load(weight + j), simd_load(bias + j)));
+        }
+    }
     for (; j + 4 <= d; j += 4) {
         v128_t v = wasm_f32x4_mul(wasm_f32x4_sub(simd_load(x + j), m), f);
         if (weight) v = wasm_f32x4_mul(v, simd_load(weight + j));

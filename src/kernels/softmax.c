@@ -21,29 +21,19 @@ static float row_max(const float *x, size_t d) {
 
 /* y = exp(x - max), returns their sum. A NaN that row_max overlooked arrives in the sum. */
 static float exp_row(float *y, const float *x, size_t d, float max) {
-    v128_t m = wasm_f32x4_splat(max), sum0 = simd_zero(), sum1 = simd_zero();
+    v128_t m = wasm_f32x4_splat(max), sum = simd_zero();
     size_t j = 0;
-    for (; j + 8 <= d; j += 8) {
-        v128_t e0 = simd_exp(wasm_f32x4_sub(simd_load(x + j), m));
-        v128_t e1 = simd_exp(wasm_f32x4_sub(simd_load(x + j + 4), m));
-        simd_store(y + j, e0);
-        simd_store(y + j + 4, e1);
-        sum0 = wasm_f32x4_add(sum0, e0);
-        sum1 = wasm_f32x4_add(sum1, e1);
+    for (; j + 4 <= d; j += 4) {
+        v128_t e = simd_weight(simd_load(x + j), m);
+        simd_store(y + j, e);
+        sum = wasm_f32x4_add(sum, e);
     }
     float rest = 0;
-    for (; j < d; j += 4) {
-        size_t n = d - j;
-        if (n >= 4) {
-            v128_t e = simd_exp(wasm_f32x4_sub(simd_load(x + j), m));
-            simd_store(y + j, e);
-            sum0 = wasm_f32x4_add(sum0, e);
-            continue;
-        }
-        simd_store_part(y + j, simd_exp(wasm_f32x4_sub(simd_load_part(x + j, n), m)), n);
-        for (size_t i = j; i < d; i++) rest += y[i];
+    if (j < d) {
+        simd_store_part(y + j, simd_weight(simd_load_part(x + j, d - j), m), d - j);
+        for (; j < d; j++) rest += y[j];
     }
-    return rest + simd_sum(wasm_f32x4_add(sum0, sum1));
+    return rest + simd_sum(sum);
 }
 
 float softmax_weights_f32(float *y, const float *x, size_t d) { return exp_row(y, x, d, row_max(x, d)); }
@@ -51,10 +41,10 @@ float softmax_weights_f32(float *y, const float *x, size_t d) { return exp_row(y
 void softmax_f32(float *y, const float *x, size_t rows, size_t d) {
     if (!d) return;
     for (size_t i = 0; i < rows; i++, x += d, y += d) {
-        float sum = exp_row(y, x, d, row_max(x, d));
-        v128_t s = wasm_f32x4_splat(sum);
+        float factor = 1 / exp_row(y, x, d, row_max(x, d));
+        v128_t f = wasm_f32x4_splat(factor);
         size_t j = 0;
-        for (; j + 4 <= d; j += 4) simd_store(y + j, wasm_f32x4_div(simd_load(y + j), s));
-        for (; j < d; j++) y[j] /= sum;
+        for (; j + 4 <= d; j += 4) simd_store(y + j, wasm_f32x4_mul(simd_load(y + j), f));
+        for (; j < d; j++) y[j] *= factor;
     }
 }

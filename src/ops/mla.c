@@ -130,7 +130,7 @@ static void attend_latents(void *argument, int index, int thread) {
     head_weights w = weights_of(j->run->node, n->c, at % n->heads);
     attention_head whole = head_of(j, batch, at % n->heads), head = whole;
     float *q = j->run->scratch + (size_t)thread * j->run->scratch_floats;   /* [count, c + rope] */
-    float *y = q + QUERIES * wide;                                /* [count, c] */
+    float *y = q + QUERIES * wide;                                          /* [count, c] */
     const float *from = whole.q + first * whole.q_stride;
     gemm_f32_matrix(q, wide, from, whole.q_stride, w.absorb, count, n->c, n->nope, NULL);
     for (size_t i = 0; i < count; i++) memcpy(q + i * wide + n->c, from + i * whole.q_stride + n->nope, n->rope * sizeof(float));

@@ -74,6 +74,17 @@ BENCH float bench_read(size_t times, size_t floats) {
     return simd_sum(sum[0]);
 }
 
+/* Two multiplications with one addition, as polynomials among other steps: 12 instructions a round. */
+BENCH float bench_roof_mix(size_t rounds, const float *operands) {
+    v128_t a = simd_splat(operands), b = simd_splat(operands + 1), sum[12];
+    for (int i = 0; i < 12; i++) sum[i] = simd_splat(operands + i);
+    for (size_t r = 0; r < rounds; r++) {
+        for (int i = 0; i < 12; i++) sum[i] = i % 3 == 2 ? wasm_f32x4_add(sum[i], a) : simd_madd(sum[i], a, b);
+    }
+    for (int i = 1; i < 12; i++) sum[0] = wasm_f32x4_add(sum[0], sum[i]);
+    return simd_sum(sum[0]);
+}
+
 BENCH float *bench_operands(void) {
     memory[0] = 0.5f;
     memory[1] = 0.25f;

@@ -5,12 +5,12 @@
 
 static const char *const names[LAM_ACTIVATIONS] = {"identity", "relu", "sigmoid", "silu", "tanh", "gelu", "gelu_tanh", "quick_gelu", "mish", "softplus"};
 
-/* What an error is measured against. Results below 1e-30 count as if they were 1e-30: their gates are denormal. A gate e^z
+/* What an error is measured against. Results below 4e-30 count as if they were that: their gates are denormal, and may be 0. A gate e^z
  * of a rounded argument z is off by |z| roundings. */
 static double error_scale(double x, double y, lam_activation f) {
     double scale = fabs(y);
     if ((f == LAM_GELU || f == LAM_GELU_TANH || f == LAM_QUICK_GELU) && x < -1 && y != 0) scale *= 1 + log(x / y);
-    return scale > 1e-30 ? scale : 1e-30;
+    return scale > 4e-30 ? scale : 4e-30;
 }
 
 /* The largest error over every step-th float there is. */
