@@ -5,6 +5,7 @@
  */
 import { parseArgs } from 'node:util';
 import { fresh, isMain } from './fresh.mjs';
+import { load as loadOnce, touch } from './runtimes/fresh.mjs';
 import { median } from './statistics.mjs';
 
 /**
@@ -26,16 +27,8 @@ export function load({ build = 'relaxed', runs = 5 } = {}) {
   return { node, build, checkpoint, packed, milliseconds, gigabytesPerSecond: checkpoint / milliseconds / 1e6, touch, wasm, peak, peakOfPacked: peak / packed };
 }
 
-function touch(bytes) {
-  const words = new Uint8Array(new WebAssembly.Memory({ initial: Math.ceil(bytes / 65536) }).buffer);
-  const from = performance.now();
-  for (let i = 0; i < bytes; i += 4096) words[i] = 1;
-  return { milliseconds: performance.now() - from };
-}
-
 async function measure(build) {
-  const { load: once } = await import('./runtimes/fresh.mjs');
-  const { model, input, ...figures } = await once(build);
+  const { model, input, ...figures } = await loadOnce(build);
   return { node: process.version, ...figures };
 }
 
@@ -43,7 +36,7 @@ if (isMain(import.meta.url)) {
   const { values } = parseArgs({
     options: { build: { type: 'string', default: 'relaxed' }, runs: { type: 'string', default: '5' }, json: { type: 'boolean', default: false }, child: { type: 'boolean', default: false }, touch: { type: 'string' } },
   });
-  if (values.child) console.log(JSON.stringify(values.touch ? touch(Number(values.touch)) : await measure(values.build)));
+  if (values.child) console.log(JSON.stringify(values.touch ? { milliseconds: touch(Number(values.touch)) } : await measure(values.build)));
   else {
     const result = load({ build: values.build, runs: Number(values.runs) });
     const mega = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
