@@ -1,13 +1,16 @@
+#include <math.h>
 #include "quantized.h"
 #include "../simd.h"
 #include "activation.h"
 
-/* What a tile works on. */
-typedef struct job {
-    size_t taps, k;
+/* Where the products of one tap go, and with what: c = max(product * scale + bias + add, limit). All of it is always there, zeros where need be,
+ * so that a tile has no branches behind its sums and these stay in registers. */
+typedef struct place {
+    float *c;
+    const float *add, *bias, *scale;
     size_t c_stride, add_stride;
-    int relu;
-} job;
+    float limit;
+} place;
 
 quantized_way quantized_way_taken = QUANTIZED_AS_FASTER;
 
@@ -29,16 +32,16 @@ SIMD_INLINE v128_t add_dot(tile_shape s, v128_t a, v128_t b, v128_t ones, v128_t
     return s.way == QUANTIZED_IN_FOURS ? simd_dot(a, b, sums) : wasm_i32x4_add(sums, wasm_i32x4_dot_i16x8(simd_dot_pairs(a, b), ones));
 }
 
-/* The sums of one tap: total [rows][2 * panels] vectors in memory. */
-SIMD_INLINE void tap_of_8(tile_shape s, const job *j, const float *const *rows, const float *b, float *total) {
+/* sums [rows][2 * panels]: of one tap. */
+SIMD_INLINE void tap_of_8(tile_shape s, size_t k, const float *const *rows, const float *b, v128_t sums[][MOST_VECTORS]) {
     const v128_t ones = wasm_v128_load(quantized_constants.ones);
     const unsigned char *x[MOST_ROWS];
-    v128_t sums[MOST_ROWS][MOST_VECTORS], code[MOST_ROWS];
+    v128_t code[MOST_ROWS];
     for (size_t r = 0; r < s.rows; r++) {
         x[r] = (const unsigned char *)(rows[r] + QUANTIZED_ROW_HEAD);
         for (size_t v = 0; v < 2 * s.panels; v++) sums[r][v] = simd_zero();
     }
-    for (size_t at = 0; at < j->k; at += 4, b += QUANTIZED_NR) {
+    for (size_t at = 0; at < k; at += 4, b += QUANTIZED_NR) {
         for (size_t r = 0; r < s.rows && s.rows <= FEW_ROWS; r++) code[r] = wasm_v128_load32_splat(x[r] + at);
         for (size_t v = 0; v < 2 * s.panels; v += 2) {
             const v128_t first = simd_load(b + v * 4), second = simd_load(b + v * 4 + 4);
@@ -50,7 +53,7 @@ SIMD_INLINE void tap_of_8(tile_shape s, const job *j, const float *const *rows, 
         }
     }
     for (size_t r = 0; r < s.rows; r++)
-        for (size_t v = 0; v < 2 * s.panels; v++) simd_store(total + (r * 2 * s.panels + v) * 4, wasm_f32x4_convert_i32x4(sums[r][v]));
+        for (size_t v = 0; v < 2 * s.panels; v++) sums[r][v] = wasm_f32x4_convert_i32x4(sums[r][v]);
 }
 
 /* One block of k. whole: 16 times the high halves' products plus the low halves', low: the low halves' products. At most QUANTIZED_BLOCK of
@@ -77,9 +80,9 @@ SIMD_INLINE void dot_block(tile_shape s, const unsigned char *const *codes, cons
     }
 }
 
-SIMD_INLINE void tap_of_4(tile_shape s, const job *j, const float *const *rows, const float *b, float *total) {
+SIMD_INLINE void tap_of_4(tile_shape s, size_t k, const float *const *rows, const float *b, v128_t sums[][MOST_VECTORS]) {
     const v128_t low_halves = wasm_v128_load(quantized_constants.low_halves), ones = wasm_v128_load(quantized_constants.ones);
-    const size_t blocks = (j->k + QUANTIZED_BLOCK - 1) / QUANTIZED_BLOCK;
+    const size_t blocks = (k + QUANTIZED_BLOCK - 1) / QUANTIZED_BLOCK;
     const unsigned char *x[MOST_ROWS];
     const int32_t *offsets[MOST_ROWS];
     v128_t whole[MOST_ROWS][4], low[MOST_ROWS][4];
@@ -87,7 +90,6 @@ SIMD_INLINE void tap_of_4(tile_shape s, const job *j, const float *const *rows, 
         offsets[r] = (const int32_t *)(const void *)(rows[r] + QUANTIZED_ROW_HEAD);
         x[r] = (const unsigned char *)(offsets[r] + blocks);
     }
-    v128_t sums[MOST_ROWS][MOST_VECTORS];
     for (size_t r = 0; r < s.rows; r++)
         for (size_t v = 0; v < 2 * s.panels; v++) sums[r][v] = simd_zero();
     for (size_t block = 0; block < blocks; block++, b += QUANTIZED_BLOCK_FLOATS) {
@@ -104,36 +106,32 @@ SIMD_INLINE void tap_of_4(tile_shape s, const job *j, const float *const *rows, 
         }
         for (size_t r = 0; r < s.rows; r++) x[r] += QUANTIZED_BLOCK;
     }
-    for (size_t r = 0; r < s.rows; r++)
-        for (size_t v = 0; v < 2 * s.panels; v++) simd_store(total + (r * 2 * s.panels + v) * 4, sums[r][v]);
 }
 
-/* y [rows][panels * GEMM_NR] = the product without the columns' scales and bias. total: as much working memory. A panel here is GEMM_NR columns,
- * those from `first` on of one that is four times as wide. */
-SIMD_INLINE void tile(tile_shape s, const job *j, float *y, float *total, const float *const *rows, const float *panel, size_t first) {
-    const size_t blocks = (j->k + QUANTIZED_BLOCK - 1) / QUANTIZED_BLOCK;
-    const size_t tap_floats = QUANTIZED_NR + (s.bits == QUANTIZED_4 ? blocks * QUANTIZED_BLOCK_FLOATS : (j->k + 3) / 4 * QUANTIZED_NR);
-    const float *b = panel + QUANTIZED_PANEL_HEAD;
-    for (size_t tap = 0; tap < j->taps; tap++, rows += GEMM_MR, b += tap_floats) {
-        if (s.bits == QUANTIZED_4) tap_of_4(s, j, rows, b + QUANTIZED_NR + first / 2, total);
-        else tap_of_8(s, j, rows, b + QUANTIZED_NR + first, total);
-        for (size_t r = 0; r < s.rows; r++) {
-            const v128_t scale = simd_splat(rows[r]), offset = simd_splat(rows[r] + 1);
-            for (size_t v = 0; v < 2 * s.panels; v++) {
-                const size_t at = (r * 2 * s.panels + v) * 4;
-                v128_t here = simd_nmadd(offset, simd_load(b + first + v * 4), wasm_f32x4_mul(scale, simd_load(total + at)));
-                simd_store(y + at, tap ? wasm_f32x4_add(simd_load(y + at), here) : here);
-            }
+/* One tap, whose sums and weights begin at b. A panel here is GEMM_NR columns, those from `first` on of one that is four times as wide. */
+SIMD_INLINE void tile(tile_shape s, const place *p, size_t k, const float *const *rows, const float *b, size_t first) {
+    v128_t sums[MOST_ROWS][MOST_VECTORS];
+    if (s.bits == QUANTIZED_4) tap_of_4(s, k, rows, b + QUANTIZED_NR + first / 2, sums);
+    else tap_of_8(s, k, rows, b + QUANTIZED_NR + first, sums);
+    const v128_t limit = simd_splat(&p->limit);
+    const float *add = p->add;
+    float *c = p->c;
+    for (size_t r = 0; r < s.rows; r++, add += p->add_stride, c += p->c_stride) {
+        const v128_t scale = simd_splat(rows[r]), offset = simd_splat(rows[r] + 1);
+        for (size_t v = 0; v < 2 * s.panels; v++) {
+            v128_t here = simd_nmadd(offset, simd_load(b + first + v * 4), wasm_f32x4_mul(scale, sums[r][v]));
+            here = wasm_f32x4_add(simd_madd(here, simd_load(p->scale + v * 4), simd_load(p->bias + v * 4)), simd_load(add + v * 4));
+            simd_store(c + v * 4, simd_max(here, limit));
         }
     }
 }
 
-typedef void tile_function(const job *, float *, float *, const float *const *, const float *, size_t);
+typedef void tile_function(const place *, size_t, const float *const *, const float *, size_t);
 
 #define TILE(way_name, bits, rows, panels) \
-    static SIMD_NOINLINE void tile_##way_name##_##bits##_##rows##x##panels(const job *j, float *y, float *total, const float *const *row, \
-                                                                           const float *panel, size_t first) { \
-        tile((tile_shape){ QUANTIZED_IN_##way_name, QUANTIZED_##bits, rows, panels }, j, y, total, row, panel, first); \
+    static SIMD_NOINLINE void tile_##way_name##_##bits##_##rows##x##panels(const place *p, size_t k, const float *const *row, const float *b, \
+                                                                           size_t first) { \
+        tile((tile_shape){ QUANTIZED_IN_##way_name, QUANTIZED_##bits, rows, panels }, p, k, row, b, first); \
     }
 #define TILES(way_name, bits) TILE(way_name, bits, 1, 1) TILE(way_name, bits, 2, 1) TILE(way_name, bits, 3, 1) TILE(way_name, bits, 1, 4)
 TILES(FOURS, 8) TILES(FOURS, 4) TILES(PAIRS, 8) TILES(PAIRS, 4)
@@ -150,20 +148,9 @@ static tile_function *const tiles[2][2][MOST_ROWS + 1] = {
 
 /* ---- the whole ---- */
 
-/* c [rows, n] = y times the columns' scales, plus bias and addend. head: bias [n], QUANTIZED_NR before the scales. */
-static void finish(const job *j, float *c, const float *add, const float *y, const float *head, size_t rows, size_t y_stride, size_t n) {
-    for (size_t r = 0; r < rows; r++, c += j->c_stride, y += y_stride) {
-        size_t i = 0;
-        for (; i + 4 <= n; i += 4) {
-            v128_t v = simd_madd(simd_load(y + i), simd_load(head + QUANTIZED_NR + i), simd_load(head + i));
-            if (add) v = wasm_f32x4_add(v, simd_load(add + r * j->add_stride + i));
-            simd_store(c + i, j->relu ? simd_max(v, simd_zero()) : v);
-        }
-        for (; i < n; i++) {
-            float v = y[i] * head[QUANTIZED_NR + i] + head[i] + (add ? add[r * j->add_stride + i] : 0);
-            c[i] = j->relu && v < 0 ? 0 : v;
-        }
-    }
+static void copy_columns(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t columns) {
+    for (; rows--; to += to_stride, from += from_stride)
+        for (size_t i = 0; i < columns; i++) to[i] = from[i];
 }
 
 static size_t next_rows(tile_function *const *by_rows, size_t left) {
@@ -172,23 +159,45 @@ static size_t next_rows(tile_function *const *by_rows, size_t left) {
     return rows;
 }
 
+/* Rows [mr] by columns [width], of which `here` are wanted. The first tap brings bias and addend; between taps results are in y. */
+static void all_taps(tile_function *run, place last, size_t taps, size_t k, const float *const *rows, const float *panel, size_t first, size_t tap_floats,
+                     size_t mr, size_t width, size_t here) {
+    static const float zeros[QUANTIZED_NR];
+    float y[TILE_FLOATS];
+    place p = last;
+    if (!p.add) p.add = zeros, p.add_stride = 0;
+    else if (here < width) {
+        copy_columns(y, width, p.add, p.add_stride, mr, here);
+        p.add = y, p.add_stride = width;
+    }
+    const float *b = panel + QUANTIZED_PANEL_HEAD;
+    for (size_t tap = 1; tap <= taps; tap++, rows += GEMM_MR, b += tap_floats) {
+        const int direct = tap == taps && here == width;
+        p.c = direct ? last.c : y;
+        p.c_stride = direct ? last.c_stride : width;
+        p.limit = tap == taps ? last.limit : -INFINITY;
+        run(&p, k, rows, b, first);
+        p.add = y, p.add_stride = width, p.bias = zeros;
+    }
+    if (here < width) copy_columns(last.c, last.c_stride, y, width, mr, here);
+}
+
 void quantized_gemm(float *c, size_t c_stride, const float *const *rows, quantized_bits bits, size_t taps, const float *packed,
                     size_t m, size_t n, size_t k, const gemm_epilogue *epilogue) {
     const gemm_epilogue e = epilogue ? *epilogue : (gemm_epilogue){ NULL, 0, LAM_IDENTITY };
-    const job j = { taps, k, c_stride, e.add_stride, e.activation == LAM_RELU };
     tile_function *const *by_rows = tiles[way_here() == QUANTIZED_IN_PAIRS][bits == QUANTIZED_8];
-    const size_t panel_floats = quantized_panel_floats(bits, taps, k);
-    float y[TILE_FLOATS], total[TILE_FLOATS];
-    for (size_t column = 0, panels; column < n; column += panels * GEMM_NR) {
-        panels = m == 1 ? 4 : 1;
+    const size_t panel_floats = quantized_panel_floats(bits, taps, k), tap_floats = (panel_floats - QUANTIZED_PANEL_HEAD) / taps;
+    const size_t width = (m == 1 ? 4 : 1) * GEMM_NR;
+    for (size_t column = 0; column < n; column += width) {
         const float *panel = packed + column / QUANTIZED_NR * panel_floats;
-        size_t here = n - column < panels * GEMM_NR ? n - column : panels * GEMM_NR;
+        const size_t first = column % QUANTIZED_NR, here = n - column < width ? n - column : width;
         for (size_t row = 0, mr; row < m; row += mr) {
             /* Rows are listed in tiles of GEMM_MR: none may reach over two. */
-            mr = panels == 4 ? 1 : next_rows(by_rows, m - row);
-            const float *const *at = rows + row / GEMM_MR * GEMM_MR * taps + row % GEMM_MR;
-            by_rows[panels == 4 ? BY_FOUR_PANELS : mr](&j, y, total, at, panel, column % QUANTIZED_NR);
-            finish(&j, c + row * c_stride + column, e.add ? e.add + row * e.add_stride + column : NULL, y, panel + column % QUANTIZED_NR, mr, panels * GEMM_NR, here);
+            mr = m == 1 ? 1 : next_rows(by_rows, m - row);
+            const place last = { c + row * c_stride + column, e.add ? e.add + row * e.add_stride + column : NULL, panel + first,
+                                 panel + QUANTIZED_NR + first, c_stride, e.add_stride, e.activation == LAM_RELU ? 0 : -INFINITY };
+            all_taps(by_rows[m == 1 ? BY_FOUR_PANELS : mr], last, taps, k, rows + row / GEMM_MR * GEMM_MR * taps + row % GEMM_MR, panel, first,
+                     tap_floats, mr, width, here);
         }
     }
     if (e.activation != LAM_IDENTITY && e.activation != LAM_RELU) activation_tile_f32(c, c_stride, m, n, e.activation);
