@@ -89,6 +89,16 @@ static void fold_activation(lam_graph *g, lam_node *n) {
     take_over(g, p, n);
 }
 
+/* Heads beside each other in every token, as the layer after attention wants them. */
+static void fold_heads(lam_graph *g, lam_node *n) {
+    if (graph_shape(g, n->out)->rank != 4 || !permute_swaps_heads(n)) return;
+    lam_value x = n->in[0];
+    lam_node *p = x >= 0 && g->values[x].node >= 0 ? &g->nodes[g->values[x].node] : NULL;
+    if (!p || p->removed || p->op != &op_attention || readers(g, x) != 1) return;
+    attention_by_token(p);
+    take_over(g, p, n);
+}
+
 void fuse_graph(lam_graph *g) {
     unsigned char *live = memory_alloc(g->node_count ? (size_t)g->node_count : 1);
     if (!live) {
@@ -97,8 +107,8 @@ void fuse_graph(lam_graph *g) {
     }
     drop_dead(g, live);
     memory_free(live);
-    void (*const rewrites[])(lam_graph *, lam_node *) = { fold_batch_norm, fold_add, fold_activation };
-    for (int r = 0; r < 3; r++)
+    void (*const rewrites[])(lam_graph *, lam_node *) = { fold_batch_norm, fold_add, fold_activation, fold_heads };
+    for (int r = 0; r < 4; r++)
         for (int i = 0; i < g->node_count; i++)
             if (!g->nodes[i].removed) rewrites[r](g, &g->nodes[i]);
 }

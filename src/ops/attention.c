@@ -1,12 +1,26 @@
-/* Scaled dot product attention over any leading dimensions. */
+/* Scaled dot product attention over any leading dimensions. Operands and result [b, heads, t, d] may lie in memory as [b, t, heads, d]: a
+ * permutation before or after is taken over, which would copy a whole cache for each token of a decoder. */
 #include <math.h>
 #include "../kernels/attention.h"
 #include "../text.h"
 #include "ops.h"
 
-enum { Q, K, V, MASK };
+enum { Q, K, V, MASK, Y = MASK };
 
-typedef struct attention_params { float scale; int left, right, from_end; } attention_params;   /* the band; negative: unlimited */
+typedef struct attention_params {
+    float scale;
+    int left, right, from_end;   /* the band; negative: unlimited */
+    unsigned by_token;           /* bits of Q, K, V and Y: which lie as [b, t, heads, d] */
+} attention_params;
+
+/* [b, heads, t, d], and back. */
+static lam_shape by_head(const lam_node *node, int which, lam_shape s) {
+    if (!(((const attention_params *)node->params)->by_token >> which & 1)) return s;
+    int heads = s.dims[2];
+    s.dims[2] = s.dims[1];
+    s.dims[1] = heads;
+    return s;
+}
 
 static int dim(const lam_shape *s, int from_end) { return from_end <= s->rank ? s->dims[s->rank - from_end] : 1; }
 
@@ -21,8 +35,8 @@ static int leads_agree(const lam_shape *q, const lam_shape *k) {
 }
 
 static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *out, char *why) {
-    (void)node;
-    const lam_shape *q = &in[Q], *k = &in[K], *v = &in[V], *mask = &in[MASK];
+    const lam_shape each[] = { by_head(node, Q, in[Q]), by_head(node, K, in[K]), by_head(node, V, in[V]) };
+    const lam_shape *q = &each[Q], *k = &each[K], *v = &each[V], *mask = &in[MASK];
     if (q->rank < 2 || !leads_agree(q, k) || !leads_agree(q, v) || !dim_agrees(dim(k, 3), dim(v, 3)) || !dim_agrees(dim(q, 1), dim(k, 1)) ||
         !dim_agrees(dim(k, 2), dim(v, 2)))
         return text_format(why, LAM_TEXT, "q %v, k %v, v %v", q, k, v), LAM_EVALUE;
@@ -33,10 +47,16 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
     }
     *out = *q;
     out->dims[out->rank - 1] = dim(v, 1);
+    *out = by_head(node, Y, *out);
     return LAM_OK;
 }
 
-typedef struct job { const lam_run *run; attention_head head; size_t block, blocks; } job;   /* queries of a task, and tasks of a head */
+typedef struct job {
+    const lam_run *run;
+    lam_shape q, k;          /* by heads */
+    attention_head head;
+    size_t block, blocks;    /* queries of a task, and tasks of a head */
+} job;
 
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
     (void)shared;
@@ -55,6 +75,16 @@ static size_t mask_offset(const lam_shape *q, const lam_shape *mask, size_t inde
     return at;
 }
 
+/* Where the rows of one head begin, of `heads` for each image; rows are width long. */
+static size_t rows_at(const lam_run *r, int which, size_t index, size_t heads, size_t rows, size_t width) {
+    if (!(((const attention_params *)r->node->params)->by_token >> which & 1)) return index * rows * width;
+    return (index / heads * rows * heads + index % heads) * width;
+}
+
+static size_t row_stride(const lam_run *r, int which, size_t heads, size_t width) {
+    return ((const attention_params *)r->node->params)->by_token >> which & 1 ? heads * width : width;
+}
+
 static void attend(void *argument, int index, int thread) {
     const job *j = argument;
     const lam_run *r = j->run;
@@ -62,13 +92,13 @@ static void attend(void *argument, int index, int thread) {
     attention_head head = j->head;
     /* The last queries first: where they see only what is before them they take longest. */
     size_t at = (size_t)index / j->blocks, first = (j->blocks - 1 - (size_t)index % j->blocks) * j->block;
-    size_t heads = (size_t)dim(&in[Q].shape, 3), kv_heads = (size_t)dim(&in[K].shape, 3);
+    size_t heads = (size_t)dim(&j->q, 3), kv_heads = (size_t)dim(&j->k, 3);
     size_t kv = at / heads * kv_heads + at % heads / (heads / kv_heads);
-    head.y = r->out.data + at * head.queries * head.dv;
-    head.q = in[Q].data + at * head.queries * head.d;
-    head.k = in[K].data + kv * head.keys * head.d;
-    head.v = in[V].data + kv * head.keys * head.dv;
-    if (in[MASK].data) head.mask = in[MASK].data + mask_offset(&in[Q].shape, &in[MASK].shape, at);
+    head.y = r->out.data + rows_at(r, Y, at, heads, head.queries, head.dv);
+    head.q = in[Q].data + rows_at(r, Q, at, heads, head.queries, head.d);
+    head.k = in[K].data + rows_at(r, K, kv, kv_heads, head.keys, head.d);
+    head.v = in[V].data + rows_at(r, V, kv, kv_heads, head.keys, head.dv);
+    if (in[MASK].data) head.mask = in[MASK].data + mask_offset(&j->q, &in[MASK].shape, at);
     size_t count = head.queries - first < j->block ? head.queries - first : j->block;
     attention_f32(&head, first, count, r->scratch + (size_t)thread * r->scratch_floats);
 }
@@ -93,10 +123,12 @@ static void set_blocks(job *j, size_t heads) {
 
 static void run(const lam_run *r) {
     const attention_params *p = r->node->params;
-    const lam_shape *q = &r->in[Q].shape, *k = &r->in[K].shape, *v = &r->in[V].shape, *mask = &r->in[MASK].shape;
-    size_t d = (size_t)dim(q, 1), dv = (size_t)dim(v, 1), queries = (size_t)dim(q, 2);
-    job j = { .run = r, .head = {
-        .y_stride = dv, .q_stride = d, .k_stride = d, .v_stride = dv, .queries = queries, .keys = (size_t)dim(k, 2), .d = d, .dv = dv,
+    const lam_shape q = by_head(r->node, Q, r->in[Q].shape), k = by_head(r->node, K, r->in[K].shape), *mask = &r->in[MASK].shape;
+    size_t d = (size_t)dim(&q, 1), dv = (size_t)dim(&r->in[V].shape, 1), queries = (size_t)dim(&q, 2);
+    size_t kv_heads = (size_t)dim(&k, 3), q_heads = (size_t)dim(&q, 3);
+    job j = { .run = r, .q = q, .k = k, .head = {
+        .y_stride = row_stride(r, Y, q_heads, dv), .q_stride = row_stride(r, Q, q_heads, d), .k_stride = row_stride(r, K, kv_heads, d),
+        .v_stride = row_stride(r, V, kv_heads, dv), .queries = queries, .keys = (size_t)dim(&k, 2), .d = d, .dv = dv,
         .scale = isnan(p->scale) ? 1.0f / sqrtf((float)d) : p->scale,
         .mask_stride = r->in[MASK].data && dim(mask, 2) != 1 ? (size_t)dim(mask, 1) : 0, .one_mask = r->in[MASK].data && dim(mask, 1) == 1,
     } };
@@ -109,16 +141,25 @@ static void run(const lam_run *r) {
 /* A window leaves left + right + 1 keys of each query; what one side alone hides depends on the query and is counted. */
 static double flops(const lam_run *r) {
     const attention_params *p = r->node->params;
-    double keys = dim(&r->in[K].shape, 2), window = p->left < 0 || p->right < 0 ? keys : (double)p->left + p->right + 1;
+    const lam_shape k = by_head(r->node, K, r->in[K].shape);
+    double keys = dim(&k, 2), window = p->left < 0 || p->right < 0 ? keys : (double)p->left + p->right + 1;
     double scores = (double)shape_elements(&r->in[Q].shape) / dim(&r->in[Q].shape, 1) * (window < keys ? window : keys);
     return 2.0 * scores * (dim(&r->in[Q].shape, 1) + dim(&r->in[V].shape, 1));
 }
 
-static const lam_op op_attention = { .name = "attention", .shape = shape, .scratch = scratch, .run = run, .flops = flops };
+const lam_op op_attention = { .name = "attention", .shape = shape, .scratch = scratch, .run = run, .flops = flops };
 
 lam_value lam_attention(lam_graph *g, lam_value q, lam_value k, lam_value v, lam_value mask, float scale, const int *window, int from_end) {
     lam_value in[] = { q, k, v, mask };
+    attention_params params = { scale, window ? window[0] : -1, window ? window[1] : -1, from_end, 0 };
     for (int i = 0; i < 4; i++) in[i] = graph_in_layout(g, in[i], LAYOUT_PLAIN);
-    const attention_params params = { scale, window ? window[0] : -1, window ? window[1] : -1, from_end };
+    for (int i = Q; i <= V; i++) {
+        lam_value by_token = permuted_heads(g, in[i]);
+        if (by_token == LAM_NONE) continue;
+        in[i] = by_token;
+        params.by_token |= 1u << i;
+    }
     return graph_add(g, &op_attention, 4, in, &params, sizeof params, LAYOUT_PLAIN);
 }
+
+void attention_by_token(lam_node *node) { ((attention_params *)node->params)->by_token ^= 1u << Y; }

@@ -66,6 +66,20 @@ static void permute_run(const lam_run *r) {
 
 static const lam_op op_permute = { .name = "permute", .flags = OP_ANY_TYPE, .shape = permute_shape, .run = permute_run };
 
+/* 0, 2, 1, 3 of rank 4 */
+int permute_swaps_heads(const lam_node *node) {
+    const permute_params *p = node->params;
+    static const int order[] = { 0, 2, 1, 3 };
+    for (int i = 0; i < 4; i++)
+        if (node->op != &op_permute || p->order[i] != order[i]) return 0;
+    return 1;
+}
+
+lam_value permuted_heads(const lam_graph *g, lam_value x) {
+    if (x < 0 || g->values[x].node < 0 || graph_shape(g, x)->rank != 4 || !permute_swaps_heads(&g->nodes[g->values[x].node])) return LAM_NONE;
+    return g->nodes[g->values[x].node].in[0];
+}
+
 lam_value lam_permute(lam_graph *g, lam_value x, const int *order) {
     x = graph_in_layout(g, x, LAYOUT_PLAIN);
     permute_params p = { { 0 } };

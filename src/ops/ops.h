@@ -3,10 +3,12 @@
 #include "../graph.h"
 
 /* -- for fuse.c -- */
-extern const lam_op op_activation, op_batch_norm, op_linear;
+extern const lam_op op_activation, op_attention, op_batch_norm, op_linear;
 lam_norm batch_norm_of(const lam_node *node);             /* of an op_batch_norm node */
 lam_activation activation_of(const lam_node *node);       /* of an op_activation node */
 int arithmetic_is(const lam_node *node, lam_binary op);   /* is it this arithmetic */
+int permute_swaps_heads(const lam_node *node);            /* is it the permutation 0, 2, 1, 3 */
+void attention_by_token(lam_node *node);                  /* its output becomes that permutation of itself */
 
 /* -- for layers that only copy numbers -- */
 static inline double flops_none(const lam_run *run) {
@@ -16,6 +18,10 @@ static inline double flops_none(const lam_run *run) {
 
 /* -- for session.c -- */
 int cache_stride(const lam_node *node);                   /* of an op_cache node: tokens per row */
+
+/* -- move.c -- */
+/* What x is the permutation 0, 2, 1, 3 of; LAM_NONE if it is none. */
+lam_value permuted_heads(const lam_graph *g, lam_value x);
 
 /* -- linear.c -- */
 /* x [..., in] by a weight [in, out], packed like any linear layer's. */
