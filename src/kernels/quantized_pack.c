@@ -109,33 +109,63 @@ size_t quantized_packed_floats(quantized_bits bits, size_t taps, size_t k, size_
     return divide_up(n, QUANTIZED_NR) * quantized_panel_floats(bits, taps, k);
 }
 
-static int clamp_code(float x, int low, int high) {
-    int code = (int)rintf(x);
-    return code < low ? low : code > high ? high : code;
+/* Weights that follow each other in a column; zeros behind, up to a whole block. */
+typedef struct piece { float w[QUANTIZED_BLOCK]; } piece;
+
+static const float *gather(piece *copy, const float *w, size_t stride, size_t n) {
+    if (stride == 1 && n == QUANTIZED_BLOCK) return w;
+    for (size_t i = 0; i < QUANTIZED_BLOCK; i++) copy->w[i] = i < n ? w[i * stride] : 0;
+    return copy->w;
+}
+
+static float largest_magnitude(const float *w, float most) {
+    v128_t m = wasm_f32x4_splat(most);
+    for (size_t i = 0; i < QUANTIZED_BLOCK; i += 4) m = wasm_f32x4_pmax(m, wasm_f32x4_abs(simd_load(w + i)));   /* a NaN is passed over */
+    return largest_lane(m);
+}
+
+/* codes = the block's weights times inverse, rounded and kept within low .. high; returns their sum. */
+static int codes_of_block(signed char *codes, const float *w, float inverse, int low, int high) {
+    const v128_t by = wasm_f32x4_splat(inverse), least = wasm_i32x4_splat(low), most = wasm_i32x4_splat(high);
+    v128_t sum = simd_zero(), c[4];
+    for (size_t i = 0; i < QUANTIZED_BLOCK; i += 16) {
+        for (size_t v = 0; v < 4; v++) {
+            c[v] = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_mul(simd_load(w + i + v * 4), by)));
+            c[v] = wasm_i32x4_max(wasm_i32x4_min(c[v], most), least);
+            sum = wasm_i32x4_add(sum, c[v]);
+        }
+        wasm_v128_store(codes + i, wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(c[0], c[1]), wasm_i16x8_narrow_i32x4(c[2], c[3])));
+    }
+    sum = wasm_i32x4_add(sum, wasm_i32x4_shuffle(sum, sum, 2, 3, 0, 1));
+    return wasm_i32x4_extract_lane(sum, 0) + wasm_i32x4_extract_lane(sum, 1);
 }
 
 /* A column's weights: element kk of a tap is at w[kk * stride]. */
 typedef struct column { const float *w; size_t taps, k, tap_stride, stride; } column;
 
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
 static float largest(const column *c) {
     float most = 0;
+    piece copy;
     for (size_t tap = 0; tap < c->taps; tap++)
-        for (size_t kk = 0; kk < c->k; kk++) most = fmaxf(most, fabsf(c->w[tap * c->tap_stride + kk * c->stride]));
+        for (size_t kk = 0; kk < c->k; kk += QUANTIZED_BLOCK)
+            most = largest_magnitude(gather(&copy, c->w + tap * c->tap_stride + kk * c->stride, c->stride, least(QUANTIZED_BLOCK, c->k - kk)), most);
     return most;
 }
 
 static void pack_8(float *panel, size_t lane, const column *c) {
     float scale = largest(c) / MOST_CODE, inverse = scale > 0 && 1 / scale < INFINITY ? 1 / scale : 0;
     panel[QUANTIZED_NR + lane] = scale;
+    piece copy;
+    signed char codes[QUANTIZED_BLOCK];
     for (size_t tap = 0; tap < c->taps; tap++) {
-        float *sum = panel + QUANTIZED_PANEL_HEAD + tap * tap_floats(QUANTIZED_8, c->k) + lane;
-        signed char *codes = (signed char *)(sum - lane + QUANTIZED_NR) + lane * GROUP;
-        const float *w = c->w + tap * c->tap_stride;
+        float *sum = panel + QUANTIZED_PANEL_HEAD + tap * tap_floats(QUANTIZED_8, c->k) + lane, *to = sum + QUANTIZED_NR;
         int total = 0;
-        for (size_t kk = 0; kk < c->k; kk++) {
-            int code = clamp_code(w[kk * c->stride] * inverse, -MOST_CODE, MOST_CODE);
-            codes[kk / GROUP * QUANTIZED_NR * GROUP + kk % GROUP] = (signed char)code;
-            total += code;
+        for (size_t kk = 0; kk < c->k; kk += QUANTIZED_BLOCK) {
+            const size_t n = least(QUANTIZED_BLOCK, c->k - kk);
+            total += codes_of_block(codes, gather(&copy, c->w + tap * c->tap_stride + kk * c->stride, c->stride, n), inverse, -MOST_CODE, MOST_CODE);
+            for (size_t i = 0; i < n; i += GROUP, to += QUANTIZED_NR) memcpy(to, codes + i, GROUP);
         }
         *sum = (float)total;
     }
@@ -150,41 +180,44 @@ static float to_bfloat16(float x) {
     return x;
 }
 
-/* The scale that makes the largest weight by magnitude -8 times itself. */
-static float block_scale(const float *w, size_t stride, size_t n) {
-    float most = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (fabsf(w[i * stride]) > fabsf(most)) most = w[i * stride];
-    }
-    return to_bfloat16(most / -8);
+/* The scale that makes the largest weight by magnitude, the first of several, -8 times itself. */
+static float block_scale(const float *w) {
+    const float most = largest_magnitude(w, 0);
+    for (size_t i = 0; i < QUANTIZED_BLOCK; i++)
+        if (fabsf(w[i]) == most) return to_bfloat16(w[i] / -8);
+    return 0;
 }
 
 /* One block of a column; returns the sum of its weights as packed. */
-static float pack_block(float *block, size_t lane, const float *w, size_t stride, size_t n) {
+static float pack_block(float *block, size_t lane, const float *w) {
     const size_t place = lane / 8 * 4 + lane % 4, high = lane / 4 % 2;   /* of 4 weights, or of 2 scales */
-    unsigned char *codes = (unsigned char *)(block + place);
-    float scale = block_scale(w, stride, n), inverse = scale != 0 ? 1 / scale : 0, kept = high ? scale / 16 : scale;
+    float scale = block_scale(w), inverse = scale != 0 ? 1 / scale : 0, kept = high ? scale / 16 : scale;
     if (!(fabsf(inverse) < INFINITY)) kept = inverse = 0;
     uint32_t bits;
     memcpy(&bits, &kept, sizeof bits);
     uint16_t half = (uint16_t)(bits >> 16);
     memcpy((char *)(block + QUANTIZED_BLOCK_CODES + place) + high * 2, &half, sizeof half);
-    int total = 0;
-    for (size_t i = 0; i < QUANTIZED_BLOCK; i++) {
-        int code = i < n ? clamp_code(w[i * stride] * inverse, -8, 7) : 0;
-        codes[i / GROUP * QUANTIZED_NR / 2 * GROUP + i % GROUP] |= (unsigned char)(high ? (code & 15) << 4 : code + 8);
-        total += code;
+    signed char codes[QUANTIZED_BLOCK];
+    const int total = codes_of_block(codes, w, inverse, -8, 7);
+    for (size_t i = 0; i < QUANTIZED_BLOCK; i += GROUP) {
+        uint32_t both, here;
+        float *to = block + place + i / GROUP * (QUANTIZED_NR / 2);
+        memcpy(&here, codes + i, sizeof here);
+        memcpy(&both, to, sizeof both);
+        both |= high ? (here & 0x0f0f0f0fu) << 4 : (here & 0x0f0f0f0fu) ^ 0x08080808u;
+        memcpy(to, &both, sizeof both);
     }
     return (float)total * scale;
 }
 
 static void pack_4(float *panel, size_t lane, const column *c) {
+    piece copy;
     panel[QUANTIZED_NR + lane] = 1;
     for (size_t tap = 0; tap < c->taps; tap++) {
         float *sum = panel + QUANTIZED_PANEL_HEAD + tap * tap_floats(QUANTIZED_4, c->k) + lane, *block = sum - lane + QUANTIZED_NR;
         for (size_t kk = 0; kk < c->k; kk += QUANTIZED_BLOCK, block += QUANTIZED_BLOCK_FLOATS) {
-            size_t n = c->k - kk < QUANTIZED_BLOCK ? c->k - kk : QUANTIZED_BLOCK;
-            *sum += pack_block(block, lane, c->w + tap * c->tap_stride + kk * c->stride, c->stride, n);
+            const float *w = c->w + tap * c->tap_stride + kk * c->stride;
+            *sum += pack_block(block, lane, gather(&copy, w, c->stride, least(QUANTIZED_BLOCK, c->k - kk)));
         }
     }
 }

@@ -112,6 +112,13 @@ BENCH void bench_quantized(size_t times, int bits, int way, size_t m, size_t n, 
     }
 }
 
+/* As a linear layer's weights are packed. */
+BENCH void bench_quantized_pack(size_t times, int bits, size_t n, size_t k) {
+    used = 0;
+    float *w = take(n * k), *packed = take(quantized_packed_floats((quantized_bits)bits, 1, k, n));
+    for (size_t t = 0; t < times; t++) quantized_pack(packed, (quantized_bits)bits, 1, k, 0, n, w, 0, 1, k);
+}
+
 BENCH void bench_quantize_rows(size_t times, int bits, size_t m, size_t k) {
     used = 0;
     float *a = take(m * k), *rows = take(m * quantized_row_floats((quantized_bits)bits, k));

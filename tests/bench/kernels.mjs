@@ -92,6 +92,9 @@ const cases = [
     bytes: n * k * (bits === 4 ? 9 / 16 : 1), work: (t) => wasm.bench_quantized(t, bits, way, m, n, k),
   })))),
   { name: 'quantized: what reading 75 MB takes', elements: 18874368, bytes: 4 * 18874368, work: (t) => wasm.bench_read(t, 18874368) },
+  ...[8, 4].map((bits) => ({
+    name: `quantized ${bits}: packing 2048 x 2048`, elements: 2048 * 2048, bytes: 4 * 2048 * 2048, work: (t) => wasm.bench_quantized_pack(t, bits, 2048, 2048),
+  })),
   { name: 'quantize rows 3136 x 64', elements: 3136 * 64, work: (t) => wasm.bench_quantize_rows(t, 8, 3136, 64) },
   { name: 'quantize rows 49 x 2048', elements: 49 * 2048, work: (t) => wasm.bench_quantize_rows(t, 8, 49, 2048) },
   ...CONVS.flatMap(([s, c, n]) => [0, 2, 4].map((tile) => ({
