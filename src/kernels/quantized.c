@@ -135,15 +135,18 @@ typedef void tile_function(const place *, size_t, const float *const *, const fl
     }
 #define TILES(way_name, bits) TILE(way_name, bits, 1, 1) TILE(way_name, bits, 2, 1) TILE(way_name, bits, 3, 1) TILE(way_name, bits, 1, 4)
 TILES(FOURS, 8) TILES(FOURS, 4) TILES(PAIRS, 8) TILES(PAIRS, 4)
+TILE(FOURS, 8, 2, 2) TILE(PAIRS, 8, 2, 2)
 TILE(FOURS, 8, 6, 1)
 TILE(FOURS, 4, 6, 1)
 
-/* Tiles by rows, of one panel; that for six is two of three where six have no room in V8's registers. Then one row by four panels. */
-enum { BY_FOUR_PANELS = 0 };
-#define NAMES(way_name, bits, six) \
-    { tile_##way_name##_##bits##_1x4, tile_##way_name##_##bits##_1x1, tile_##way_name##_##bits##_2x1, tile_##way_name##_##bits##_3x1, NULL, NULL, six }
-static tile_function *const tiles[2][2][MOST_ROWS + 1] = {
-    { NAMES(FOURS, 4, tile_FOURS_4_6x1), NAMES(FOURS, 8, tile_FOURS_8_6x1) }, { NAMES(PAIRS, 4, NULL), NAMES(PAIRS, 8, NULL) },
+/* Tiles by rows, of one panel; that for six is two of three where six have no room in V8's registers. First one row by four
+ * panels, last two rows by two where a row of one panel, 32 bytes, would leave half of each cache line. */
+enum { BY_FOUR_PANELS = 0, BY_TWO_PANELS = MOST_ROWS + 1, TILE_KINDS };
+#define NAMES(way_name, bits, six, two) \
+    { tile_##way_name##_##bits##_1x4, tile_##way_name##_##bits##_1x1, tile_##way_name##_##bits##_2x1, tile_##way_name##_##bits##_3x1, NULL, NULL, six, two }
+static tile_function *const tiles[2][2][TILE_KINDS] = {
+    { NAMES(FOURS, 4, tile_FOURS_4_6x1, NULL), NAMES(FOURS, 8, tile_FOURS_8_6x1, tile_FOURS_8_2x2) },
+    { NAMES(PAIRS, 4, NULL, NULL), NAMES(PAIRS, 8, NULL, tile_PAIRS_8_2x2) },
 };
 
 /* ---- the whole ---- */
@@ -187,16 +190,17 @@ void quantized_gemm(float *c, size_t c_stride, const float *const *rows, quantiz
     const gemm_epilogue e = epilogue ? *epilogue : (gemm_epilogue){ NULL, 0, LAM_IDENTITY };
     tile_function *const *by_rows = tiles[way_here() == QUANTIZED_IN_PAIRS][bits == QUANTIZED_8];
     const size_t panel_floats = quantized_panel_floats(bits, taps, k), tap_floats = (panel_floats - QUANTIZED_PANEL_HEAD) / taps;
-    const size_t width = (m == 1 ? 4 : 1) * GEMM_NR;
+    const int by_two = m == 2 && by_rows[BY_TWO_PANELS];
+    const size_t width = (m == 1 ? 4 : by_two ? 2 : 1) * GEMM_NR;
     for (size_t column = 0; column < n; column += width) {
         const float *panel = packed + column / QUANTIZED_NR * panel_floats;
         const size_t first = column % QUANTIZED_NR, here = n - column < width ? n - column : width;
         for (size_t row = 0, mr; row < m; row += mr) {
             /* Rows are listed in tiles of GEMM_MR: none may reach over two. */
-            mr = m == 1 ? 1 : next_rows(by_rows, m - row);
+            mr = m == 1 ? 1 : by_two ? 2 : next_rows(by_rows, m - row);
             const place last = { c + row * c_stride + column, e.add ? e.add + row * e.add_stride + column : NULL, panel + first,
                                  panel + QUANTIZED_NR + first, c_stride, e.add_stride, e.activation == LAM_RELU ? 0 : -INFINITY };
-            all_taps(by_rows[m == 1 ? BY_FOUR_PANELS : mr], last, taps, k, rows + row / GEMM_MR * GEMM_MR * taps + row % GEMM_MR, panel, first,
+            all_taps(by_rows[m == 1 ? BY_FOUR_PANELS : by_two ? BY_TWO_PANELS : mr], last, taps, k, rows + row / GEMM_MR * GEMM_MR * taps + row % GEMM_MR, panel, first,
                      tap_floats, mr, width, here);
         }
     }
