@@ -65,13 +65,13 @@ SIMD_INLINE v128_t simd_dot_pairs(v128_t a, v128_t b) {
 #endif
 }
 
-/* sums + the same products in fours, as 32-bit numbers. */
+/* sums + the same products in fours, as 32-bit numbers. b is the same four bytes four times. */
 SIMD_INLINE v128_t simd_dot(v128_t a, v128_t b, v128_t sums) {
 #ifdef LAM_RELAXED
     return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, b, sums);
 #else
-    v128_t low = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(a), wasm_i16x8_extend_low_i8x16(b));
-    v128_t high = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(a), wasm_i16x8_extend_high_i8x16(b));
+    const v128_t both = wasm_i16x8_extend_low_i8x16(b);
+    v128_t low = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(a), both), high = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(a), both);
     return wasm_i32x4_add(sums, wasm_i32x4_add(wasm_i32x4_shuffle(low, high, 0, 2, 4, 6), wasm_i32x4_shuffle(low, high, 1, 3, 5, 7)));
 #endif
 }
