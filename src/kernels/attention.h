@@ -21,7 +21,12 @@ typedef struct attention_head {
 
 /* Keys are packed once for ATTENTION_QUERIES queries; scores are those of ATTENTION_ROWS queries and ATTENTION_KEYS keys. */
 enum { ATTENTION_ROWS = 24, ATTENTION_QUERIES = 12 * ATTENTION_ROWS, ATTENTION_KEYS = 128 };
+/* Below ATTENTION_FEW queries packing a tile of keys costs more than it saves; up to ATTENTION_BESIDE heads go through the keys together. */
+enum { ATTENTION_FEW = 4, ATTENTION_BESIDE = 32 };
 /* Floats of working memory for attention_f32. */
 size_t attention_scratch_floats(size_t d, size_t dv);
 /* Queries [first, first + count) of the head: threads split heads, and queries in multiples of ATTENTION_ROWS. */
 void attention_f32(const attention_head *head, size_t first, size_t count, float *scratch);
+/* Fewer than ATTENTION_FEW queries of each of at most ATTENTION_BESIDE heads with the same sizes and band, a few keys of all heads after another:
+ * where heads lie beside each other in every row, memory is read once and in order. */
+void attention_beside_f32(const attention_head *heads, size_t count, float *scratch);

@@ -55,7 +55,7 @@ typedef struct job {
     const lam_run *run;
     lam_shape q, k;          /* by heads */
     attention_head head;
-    size_t block, blocks;    /* queries of a task, and tasks of a head */
+    size_t block, blocks;    /* queries of a task, and tasks of a head; of few queries: heads of a task, and tasks of an image */
 } job;
 
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
@@ -85,13 +85,11 @@ static size_t row_stride(const lam_run *r, int which, size_t heads, size_t width
     return ((const attention_params *)r->node->params)->by_token >> which & 1 ? heads * width : width;
 }
 
-static void attend(void *argument, int index, int thread) {
-    const job *j = argument;
+/* Head `at`, counted through the batch. */
+static attention_head head_at(const job *j, size_t at) {
     const lam_run *r = j->run;
     const lam_tensor *in = r->in;
     attention_head head = j->head;
-    /* The last queries first: where they see only what is before them they take longest. */
-    size_t at = (size_t)index / j->blocks, first = (j->blocks - 1 - (size_t)index % j->blocks) * j->block;
     size_t heads = (size_t)dim(&j->q, 3), kv_heads = (size_t)dim(&j->k, 3);
     size_t kv = at / heads * kv_heads + at % heads / (heads / kv_heads);
     head.y = r->out.data + rows_at(r, Y, at, heads, head.queries, head.dv);
@@ -99,8 +97,26 @@ static void attend(void *argument, int index, int thread) {
     head.k = in[K].data + rows_at(r, K, kv, kv_heads, head.keys, head.d);
     head.v = in[V].data + rows_at(r, V, kv, kv_heads, head.keys, head.dv);
     if (in[MASK].data) head.mask = in[MASK].data + mask_offset(&j->q, &in[MASK].shape, at);
+    return head;
+}
+
+static void attend(void *argument, int index, int thread) {
+    const job *j = argument;
+    /* The last queries first: where they see only what is before them they take longest. */
+    size_t at = (size_t)index / j->blocks, first = (j->blocks - 1 - (size_t)index % j->blocks) * j->block;
+    const attention_head head = head_at(j, at);
     size_t count = head.queries - first < j->block ? head.queries - first : j->block;
-    attention_f32(&head, first, count, r->scratch + (size_t)thread * r->scratch_floats);
+    attention_f32(&head, first, count, j->run->scratch + (size_t)thread * j->run->scratch_floats);
+}
+
+/* j->block heads of one image. */
+static void attend_beside(void *argument, int index, int thread) {
+    const job *j = argument;
+    const size_t all = (size_t)dim(&j->q, 3), image = (size_t)index / j->blocks, first = (size_t)index % j->blocks * j->block;
+    const size_t count = all - first < j->block ? all - first : j->block;
+    attention_head heads[ATTENTION_BESIDE];
+    for (size_t i = 0; i < count; i++) heads[i] = head_at(j, image * all + first + i);
+    attention_beside_f32(heads, count, j->run->scratch + (size_t)thread * j->run->scratch_floats);
 }
 
 /* Where the keys lie that query 0 sees: low below and high above it. Nothing is hidden beyond -queries and keys. */
@@ -134,6 +150,13 @@ static void run(const lam_run *r) {
     } };
     set_band(&j.head, p);
     size_t heads = shape_elements(&r->out.shape) / (queries * dv);
+    if (queries < ATTENTION_FEW) {
+        size_t parts = (size_t)lam_pool_threads(r->pool);
+        j.block = (q_heads + parts - 1) / parts < ATTENTION_BESIDE ? (q_heads + parts - 1) / parts : ATTENTION_BESIDE;
+        j.blocks = (q_heads + j.block - 1) / j.block;
+        pool_for(r->pool, (int)(heads / q_heads * j.blocks), attend_beside, &j);
+        return;
+    }
     set_blocks(&j, heads);
     pool_for(r->pool, (int)(heads * j.blocks), attend, &j);
 }

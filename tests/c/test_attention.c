@@ -76,6 +76,31 @@ static void window_reads_no_more(void) {
     check_free(q); check_free(k); check_free(v); check_free(y); check_free(scratch);
 }
 
+/* Heads beside each other in every row, few queries: as each head by itself, and nothing read beyond the last row. */
+static void beside(void) {
+    size_t count = check_size(1, ATTENTION_BESIDE), group = check_size(1, 3), d = check_size(1, 20), dv = check_size(1, 20), keys = check_size(0, 90);
+    size_t queries = check_size(1, ATTENTION_FEW - 1), kv = (count + group - 1) / group, apart = check_size(0, 1);
+    size_t k_stride = apart ? d : kv * d, v_stride = apart ? dv : kv * dv;
+    float *q = check_floats(queries * count * d), *k = check_floats(keys * kv * d), *v = check_floats(keys * kv * dv), *mask = check_floats(queries * keys);
+    float *y = check_floats(queries * count * dv), *expected = check_floats(queries * count * dv), *scratch = check_floats(attention_scratch_floats(d, dv));
+    attention_head heads[ATTENTION_BESIDE];
+    int banded = (int)check_size(0, 1), masked = (int)check_size(0, 1);
+    for (size_t i = 0; i < count; i++) {
+        heads[i] = (attention_head){
+            .y = expected + i * dv, .q = q + i * d, .k = k + i / group * (apart ? keys * d : d), .v = v + i / group * (apart ? keys * dv : dv),
+            .y_stride = count * dv, .q_stride = count * d, .k_stride = k_stride, .v_stride = v_stride, .queries = queries, .keys = keys, .d = d, .dv = dv,
+            .scale = 0.3f, .mask = masked ? mask : NULL, .mask_stride = keys, .banded = banded,
+            .low = -(ptrdiff_t)queries, .high = (ptrdiff_t)keys - (ptrdiff_t)queries,
+        };
+        attention_f32(&heads[i], 0, queries, scratch);
+        heads[i].y = y + i * dv;
+    }
+    attention_beside_f32(heads, count, scratch);
+    if (!check_close(y, expected, queries * count * dv, 1e-6, "attention beside"))
+        printf("    heads %zu in groups of %zu, d %zu dv %zu keys %zu queries %zu apart %zu banded %d masked %d\n", count, group, d, dv, keys, queries, apart, banded, masked);
+    check_free(q); check_free(k); check_free(v); check_free(mask); check_free(y); check_free(expected); check_free(scratch);
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
     for (size_t queries = 0; queries <= 8; queries++) {
@@ -85,5 +110,6 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 20; i++) one(check_size(200, 400), check_size(200, 400), check_size(1, 20), check_size(1, 20));
     not_numbers();
     window_reads_no_more();
+    for (int i = 0; i < 400; i++) beside();
     return check_end("attention");
 }
