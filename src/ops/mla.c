@@ -2,7 +2,8 @@
  *
  * Per head the same numbers come out in two ways. Absorbed: the query is carried into the latent space, q W_UK, attends over the latents
  * themselves, and only its result is projected by W_UV. Expanded: keys and values of all tokens are made first. The first costs more per
- * pair of query and key, the second per key: run takes what multiplies less. */
+ * pair of query and key, the second per key: run takes what multiplies less. All heads share the latents, so that with few queries, as in a step of a
+ * decoder, the absorbed queries of a token's heads are queries of one attention, which reads the latents once. */
 #include <string.h>
 #include "../kernels/attention.h"
 #include "../kernels/gemm.h"
@@ -99,10 +100,16 @@ static sizes sizes_of(const lam_run *r) {
     return n;
 }
 
+static int is_step(const sizes *n) { return n->absorbed && n->t < ATTENTION_FEW; }
+
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
-    (void)shared;
     sizes n = sizes_of(r);
     size_t keys = (n.s + KEY_STEP - 1) / KEY_STEP * KEY_STEP;
+    if (is_step(&n)) {
+        *per_thread = attention_scratch_floats(n.c + n.rope, n.c);
+        *shared = scratch_times((size_t)r->in[Q].shape.dims[0] * n.t, n.heads * (2 * n.c + n.rope));
+        return;
+    }
     *per_thread = n.absorbed ? QUERIES * (2 * n.c + n.rope) + attention_scratch_floats(n.c + n.rope, n.c)
                              : scratch_times(keys, n.nope + n.rope + n.v) + attention_scratch_floats(n.nope + n.rope, n.v);
 }
@@ -148,6 +155,53 @@ static void attend_latents(void *argument, int index, int thread) {
     gemm_f32_matrix(whole.y + first * whole.y_stride, whole.y_stride, y, n->c, w.value, count, n->v, n->c, NULL);
 }
 
+/* ---- a step: shared memory has the queries [b, t, heads, c + rope] in the latent space, then what they find [b, t, heads, c] ---- */
+
+static float *step_queries(const job *j, size_t row) { return j->run->shared + row * j->n.heads * (j->n.c + j->n.rope); }
+static float *step_results(const job *j, size_t row) {
+    return step_queries(j, (size_t)j->run->in[Q].shape.dims[0] * j->n.t) + row * j->n.heads * j->n.c;
+}
+
+/* One head's queries into the latent space, and at the end its results out of it. */
+static void step_in(void *argument, int index, int thread) {
+    (void)thread;
+    const job *j = argument;
+    const sizes *n = &j->n;
+    size_t batch = (size_t)index / n->heads, head = (size_t)index % n->heads, wide = n->c + n->rope;
+    attention_head whole = head_of(j, batch, head);
+    float *q = step_queries(j, batch * n->t) + head * wide;
+    gemm_f32_matrix(q, n->heads * wide, whole.q, whole.q_stride, weights_of(j->run->node, n->c, head).absorb, n->t, n->c, n->nope, NULL);
+    for (size_t i = 0; i < n->t; i++) memcpy(q + i * n->heads * wide + n->c, whole.q + i * whole.q_stride + n->nope, n->rope * sizeof(float));
+}
+
+static void step_out(void *argument, int index, int thread) {
+    (void)thread;
+    const job *j = argument;
+    const sizes *n = &j->n;
+    size_t batch = (size_t)index / n->heads, head = (size_t)index % n->heads;
+    attention_head whole = head_of(j, batch, head);
+    gemm_f32_matrix(whole.y, whole.y_stride, step_results(j, batch * n->t) + head * n->c, n->heads * n->c,
+                    weights_of(j->run->node, n->c, head).value, n->t, n->v, n->c, NULL);
+}
+
+/* Some heads of one token over the latents that it sees. */
+static void step_attend(void *argument, int index, int thread) {
+    const job *j = argument;
+    const sizes *n = &j->n;
+    size_t row = (size_t)(index / j->blocks), wide = n->c + n->rope, each = (n->heads + (size_t)j->blocks - 1) / (size_t)j->blocks;
+    size_t first = (size_t)(index % j->blocks) * each, left = first < n->heads ? n->heads - first : 0;
+    attention_head head = head_of(j, row / n->t, 0);
+    head.q = step_queries(j, row);
+    head.y = step_results(j, row);
+    head.q_stride = head.k_stride = head.v_stride = head.d = wide;
+    head.y_stride = head.dv = n->c;
+    head.k = head.v = j->run->in[KV].data + row / n->t * n->s * wide;
+    head.queries = n->heads;
+    head.keys = n->s - n->t + row % n->t + 1;
+    head.banded = 0;
+    attention_f32(&head, first, left < each ? left : each, j->run->scratch + (size_t)thread * j->run->scratch_floats);
+}
+
 /* One head over keys and values made for it. */
 static void attend_expanded(void *argument, int index, int thread) {
     const job *j = argument;
@@ -171,7 +225,12 @@ static void run(const lam_run *r) {
     job j = { .run = r, .n = sizes_of(r) };
     int heads = r->in[Q].shape.dims[0] * (int)j.n.heads;
     j.blocks = (int)((j.n.t + QUERIES - 1) / QUERIES);
-    if (j.n.absorbed) pool_for(r->pool, heads * j.blocks, attend_latents, &j);
+    if (is_step(&j.n)) {
+        j.blocks = lam_pool_threads(r->pool);
+        pool_for(r->pool, heads, step_in, &j);
+        pool_for(r->pool, r->in[Q].shape.dims[0] * (int)j.n.t * j.blocks, step_attend, &j);
+        pool_for(r->pool, heads, step_out, &j);
+    } else if (j.n.absorbed) pool_for(r->pool, heads * j.blocks, attend_latents, &j);
     else pool_for(r->pool, heads, attend_expanded, &j);
 }
 
