@@ -8,12 +8,13 @@ import { Tensor, toFloat32 } from './tensor.js';
 /** @typedef {import('../web/runner.js').Numbers} Numbers */
 /**
  * An argument of forward: its shape, null where a size varies; or shape and dtype, 'bool' for a mask of attention, 'i32' for whole
- * numbers such as token ids. `limit`: an axis that varies is no longer than this, which the module calls by that name.
- * @typedef {readonly (number | null)[] | { shape: readonly (number | null)[], dtype?: InputDtype, limit?: Limit | null }} DeclaredInput
+ * numbers such as token ids. `limit`: an axis that varies is no longer than this, which the module calls by that name. `rows`, of the last one: which rows of
+ * the output are to be made, numbers into the first input [b, t] as one list; left out in a call, all of them. A session's `next` asks for the last.
+ * @typedef {readonly (number | null)[] | { shape: readonly (number | null)[], dtype?: InputDtype, limit?: Limit | null, rows?: boolean }} DeclaredInput
  */
 /** @typedef {{ axis: number, size: number, name: string }} Limit */
 /** @typedef {'f32' | 'bool' | 'i32'} InputDtype */
-/** @typedef {{ shape: (number | null)[], dtype: InputDtype, limit: Limit | null }} InputSpec */
+/** @typedef {{ shape: (number | null)[], dtype: InputDtype, limit: Limit | null, rows: boolean }} InputSpec */
 /** @typedef {Tensor | TensorData | number | boolean | readonly unknown[] | object} ModelInput A Tensor, numbers, or a picture. */
 
 /**
@@ -29,10 +30,10 @@ export function inputSpecs(where, declared) {
   }
   return declared.map((input, i) => {
     const what = `${where}[${i}]`;
-    const { shape, dtype = 'f32', limit = null } = Array.isArray(input) ? { shape: input } : input ?? {};
+    const { shape, dtype = 'f32', limit = null, rows = false } = Array.isArray(input) ? { shape: input } : input ?? {};
     if (!Array.isArray(shape)) throw badArgument(what, 'a shape, [null, 3, 224, 224], or { shape, dtype }', input);
     if (dtype !== 'f32' && dtype !== 'bool' && dtype !== 'i32') throw badArgument(`${what}: dtype`, "'f32', 'i32' or 'bool'", dtype);
-    return { shape: shape.map((size, axis) => (size === null ? null : integer(`${what}[${axis}]`, size, 0))), dtype, limit };
+    return { shape: shape.map((size, axis) => (size === null ? null : integer(`${what}[${axis}]`, size, 0))), dtype, limit, rows };
   });
 }
 

@@ -53,7 +53,7 @@ export class Model {
   /** Shapes of forward's arguments (of the first method's, where there is no forward), null where a size varies. @returns {(number | null)[][]} */
   get inputs() {
     const method = this.#methods.get('forward') ?? /** @type {Method} */ ([...this.#methods.values()][0]);
-    return method.specs.map((spec) => [...spec.shape]);
+    return method.specs.filter((spec) => !spec.rows).map((spec) => [...spec.shape]);
   }
 
   /** The engine in use: its build, and how many threads work for it, the caller's (or the worker's own) included. */
@@ -85,7 +85,7 @@ export class Model {
    */
   async call(name, ...inputs) {
     const method = this.#method(name);
-    const { outputs } = await this.#run(method, this.#ownSession(method), name, inputs, false);
+    const { outputs } = await this.#run(method, this.#ownSession(method), name, inputs);
     return build(method.structure, outputs);
   }
 
@@ -106,9 +106,9 @@ export class Model {
     // One sequence: the batch is 1.
     const single = { ...method, specs: method.specs.map((spec) => ({ ...spec, shape: spec.shape.map((size, axis) => (axis === 0 && size === null ? 1 : size)) })) };
     return new Session(context, {
-      forward: async (inputs) => {
-        const { outputs, position } = await this.#run(single, Promise.resolve(id), name, inputs, false);
-        return { result: build(method.structure, outputs), position };
+      forward: async (inputs, last) => {
+        const { outputs, position, numbers: [first] } = await this.#run(single, Promise.resolve(id), name, inputs, { last });
+        return { result: build(method.structure, outputs), position, tokens: first.data };
       },
       seek: (position) => this.#enqueue(() => this.#alive().seek(id, position)),
       close: () => { if (this.#runner) this.#enqueue(async () => this.#runner?.close(id)).catch(() => {}); },
@@ -126,7 +126,7 @@ export class Model {
     const named = Object.prototype.toString.call(last) === '[object Object]' && 'method' in last;
     const { method: name = 'forward', ...rest } = named ? last : {};
     const method = this.#method(name);
-    const { layers } = await this.#run(method, this.#ownSession(method), name, named ? [...inputs.slice(0, -1), rest] : inputs, true);
+    const { layers } = await this.#run(method, this.#ownSession(method), name, named ? [...inputs.slice(0, -1), rest] : inputs, { profile: true });
     return /** @type {LayerProfile[]} */ (layers);
   }
 
@@ -177,24 +177,25 @@ export class Model {
    * @param {Promise<number>} session
    * @param {string} name
    * @param {(ModelInput | { signal?: AbortSignal })[]} given
-   * @param {boolean} profile
-   * @returns {Promise<import('../web/runner.js').Answer>}
+   * @param {{ profile?: boolean, last?: boolean }} [options] `last`: of the output only the last row, where the method can be told.
+   * @returns {Promise<import('../web/runner.js').Answer & { numbers: import('../web/runner.js').Numbers[] }>} And what the inputs were read as.
    */
-  async #run(method, session, name, given, profile) {
+  async #run(method, session, name, given, { profile = false, last = false } = {}) {
     this.#alive();
     const { inputs, signal } = takeOptions(name, given, method.specs);
     signal?.throwIfAborted();
     const preprocess = /** @type {any} */ (this.module).preprocess;
-    const numbers = Promise.all(inputs.map((input, i) => readInput(`${name}: input ${i}`, method.specs[i], input, preprocess, signal)));
-    numbers.catch(() => {});   // an error waits for its turn in the queue
+    const reading = Promise.all(inputs.map((input, i) => readInput(`${name}: input ${i}`, method.specs[i], input, preprocess, signal)));
+    reading.catch(() => {});   // an error waits for its turn in the queue
     return this.#enqueue(async () => {
-      const ready = await numbers;
+      const numbers = await reading;
+      if (numbers.length < method.specs.length) numbers.push(rowsOf(numbers[0].shape, last));
       const id = await session;
       const runner = this.#alive();
       signal?.throwIfAborted();
-      const answer = await runner.forward(id, ready, { signal, profile });
+      const answer = await runner.forward(id, numbers, { signal, profile });
       this.#alive();
-      return answer;
+      return { ...answer, numbers };
     });
   }
 
@@ -227,13 +228,25 @@ if (Symbol.dispose) Object.defineProperty(Model.prototype, Symbol.dispose, { val
  */
 function takeOptions(name, given, specs) {
   const last = /** @type {any} */ (given.at(-1));
-  const hasOptions = given.length === specs.length + 1 && last && Object.getPrototypeOf(last) === Object.prototype;
+  const least = specs.length - Number(specs.at(-1)?.rows ?? false);
+  const hasOptions = given.length > least && last && Object.getPrototypeOf(last) === Object.prototype;
   const inputs = hasOptions ? given.slice(0, -1) : given;
-  if (inputs.length !== specs.length) {
-    throw new LamellaError('argument', `${name}: expected ${specs.length} input${specs.length === 1 ? '' : 's'} ${specs.map((spec) => showShape(spec.shape)).join(', ')}, got ${inputs.length}`);
+  if (inputs.length < least || inputs.length > specs.length) {
+    throw new LamellaError('argument', `${name}: expected ${least} input${least === 1 ? '' : 's'} ${specs.slice(0, least).map((spec) => showShape(spec.shape)).join(', ')}, got ${inputs.length}`);
   }
   const { signal } = options(name, hasOptions ? [last] : [], { signal: /** @type {unknown} */ (null) });
   return { inputs, signal: abortSignal(`${name}: signal`, signal) };
+}
+
+/**
+ * The numbers of all rows of [b, t], or of the last.
+ * @param {number[]} shape
+ * @param {boolean} last
+ * @returns {import('../web/runner.js').Numbers}
+ */
+function rowsOf([b, t], last) {
+  const count = last ? Math.min(t, 1) : t;
+  return { data: Int32Array.from({ length: b * count }, (_, i) => (last ? (i + 1) * t - 1 : i)), shape: [b, count] };
 }
 
 /**

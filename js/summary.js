@@ -87,8 +87,9 @@ export function planned(given, specsOf) {
   if (unknown) throw new LamellaError('argument', `summary: there is no option ${show(unknown)}; known: method`);
   const { method = 'forward' } = options ?? {};
   if (typeof method !== 'string') throw badArgument('summary: method', 'the name of a method', method);
-  const shapes = options ? given.slice(0, -1) : given;
+  const shapes = options ? given.slice(0, -1) : [...given];
   const specs = specsOf(method);
+  if (specs.at(-1)?.rows && shapes.length === specs.length - 1) shapes.push(shapes[0]);
   if (shapes.length && shapes.length !== specs.length) {
     throw new LamellaError('argument', `summary: expected the sizes of ${specs.length} input${specs.length === 1 ? '' : 's'} ${specs.map(({ shape }) => showShape(shape)).join(', ')}, got ${shapes.length}`);
   }

@@ -53,11 +53,15 @@ export class DeepseekV2Model extends Module {
     this.inputs = tokenInputs(config);
   }
 
-  /** @param {SymbolicTensor} ids [b, t] */
-  forward(ids) {
+  /**
+   * @param {SymbolicTensor} ids [b, t]
+   * @param {SymbolicTensor} [rows] [b, r] which of the b t rows are wanted.
+   */
+  forward(ids, rows) {
     const x = this.embed_tokens(ids);
     const table = rotaryTable(x, this.config);
-    return this.norm(this.layers.reduce((y, layer) => layer(y, table), x));
+    const y = this.layers.reduce((z, layer) => layer(z, table), x);
+    return this.norm(rows ? F.embedding(rows, F.flatten(y, 0, 1)) : y);
   }
 
   /**
@@ -97,11 +101,17 @@ export class DeepseekV2ForCausalLM extends Module {
     this.inputs = tokenInputs(config);
   }
 
-  /** @param {SymbolicTensor} ids [b, t] */
-  forward(ids) {
-    return this.lm_head(this.model(ids));
+  /**
+   * @param {SymbolicTensor} ids [b, t]
+   * @param {SymbolicTensor} [rows] [b, r] which of the b t rows are wanted, so that only those meet the vocabulary.
+   */
+  forward(ids, rows) {
+    return this.lm_head(this.model(ids, rows));
   }
 }
 
 /** @param {DeepseekV2Config} config */
-const tokenInputs = (config) => [{ shape: [null, null], dtype: 'i32', limit: { axis: 1, size: contextLength(config), name: 'max_position_embeddings' } }];
+const tokenInputs = (config) => [
+  { shape: [null, null], dtype: 'i32', limit: { axis: 1, size: contextLength(config), name: 'max_position_embeddings' } },
+  { shape: [null, null], dtype: 'i32', rows: true },
+];

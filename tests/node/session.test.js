@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, mock } from 'node:test';
 import { compile, F, Model, Module, nn, Parameter, Session, Tensor } from '../../js/index.js';
+import { Runner } from '../../web/runner.js';
 
 const build = /** @type {any} */ (process.env.LAMELLA_BUILD);
 const numbers = (/** @type {number} */ n, seed = 1) => Float32Array.from({ length: n }, (_, i) => Math.sin(seed + i * 1.7));
@@ -21,6 +22,27 @@ class Running extends Module {
 }
 const runningWeights = { 'embed.weight': new Tensor(numbers(66), [11, 6]), 'fc.weight': new Tensor(numbers(24, 3), [4, 6]), 'fc.bias': new Tensor(numbers(4, 5)) };
 const running = (options = {}) => compile(new Running(), { weights: runningWeights, build, ...options });
+
+/** Logits of each token by the mean so far, of the rows that are asked for. */
+class Lasting extends Module {
+  constructor() {
+    super();
+    this.embed = new nn.Embedding(11, 6);
+    this.head = new nn.Linear(6, 5, { bias: false });
+    this.inputs = [{ shape: [null, null], dtype: 'i32' }, /** @type {any} */ ({ shape: [null, null], dtype: 'i32', rows: true })];
+  }
+
+  /** @param {any} ids @param {any} [rows] */
+  forward(ids, rows) {
+    const x = F.add(this.embed(ids), F.reshape(F.cache(this.embed(ids)).mean(1), [-1, 1, 6]));
+    return this.head(rows ? F.embedding(rows, F.flatten(x, 0, 1)) : x);
+  }
+}
+
+/** @param {any} [options] */
+async function lasting(options) {
+  return compile(new Lasting(), { weights: { 'embed.weight': runningWeights['embed.weight'], 'head.weight': new Tensor(numbers(30, 7), [5, 6]) }, build, ...options });
+}
 
 /** @param {Tensor} a @param {Tensor} b */
 function near(a, b) {
@@ -71,6 +93,67 @@ describe('a session', () => {
     const signal = new AbortController().signal;
     near(await session.forward([5], { signal }), await model.forward(new Tensor([[1, 2, 5]])));
     model.dispose();
+  });
+
+  for (const worker of [false, true]) {
+    it(`takes over from a sequence what it has of its beginning${worker ? ', in a worker' : ''}`, async () => {
+      const model = await lasting({ worker });
+      const session = await model.session({ context: 8 });
+      const runs = mock.method(Runner.prototype, 'forward').mock;
+      /** @param {number[]} ids @param {number} kept */
+      const check = async (ids, kept) => {
+        runs.resetCalls();
+        const logits = await session.sync(ids);
+        if (!worker) assert.deepEqual(runs.calls.map(({ arguments: [, inputs] }) => inputs.map(({ shape }) => shape)), [[[1, ids.length - kept], [1, 1]]]);
+        const whole = await model.forward(new Tensor(Int32Array.from(ids), [1, ids.length]));
+        assert.deepEqual([logits.length, session.position, whole.shape], [5, ids.length, [1, ids.length, 5]]);
+        logits.forEach((x, i) => assert.ok(Math.abs(x - whole.data.at(i - 5)) < 1e-5, `${x} at ${i}`));
+      };
+      await check([4, 0, 10], 0);
+      await check([4, 0, 10, 3, 3], 3);
+      await check([4, 0, 10, 3, 3], 4);   // the logits of the last one are wanted
+      await check([4, 0, 7], 2);
+      await check([1], 0);
+      await session.forward([2, 3]);
+      await check([1, 2, 3, 4], 3);
+      await session.seek(2);
+      await check([1, 2, 3], 2);
+      const both = await Promise.all([session.sync([1, 2, 9, 9]), session.sync(Int32Array.of(1, 2, 9, 8, 8))]);
+      assert.deepEqual(both.map(({ length }) => length), [5, 5]);
+      await check([1, 2, 9, 8, 8, 1], 5);
+      await assert.rejects(session.sync(new Int32Array(9)), { code: 'shape', message: /9 tokens are more than the context of 8/ });
+      assert.equal(session.position, 6);
+      await assert.rejects(session.sync([1, 2, 11]), { code: 'argument', message: /outside the table/ });
+      assert.equal(session.position, 2);
+      await assert.rejects(session.sync([]), { code: 'argument', message: /sync: tokens: expected at least one/ });
+      await assert.rejects(session.sync([0.5]), { code: 'argument', message: /sync: tokens\[0\]: expected an integer, got 0.5/ });
+      await assert.rejects(session.sync([1], { signal: AbortSignal.abort() }), { name: 'AbortError' });
+      runs.restore();
+      model.dispose();
+    });
+  }
+
+  it('asks for the last row only', async () => {
+    const model = await lasting();
+    assert.deepEqual(model.inputs, [[null, null]]);
+    const shape = async (/** @type {any[]} */ ...inputs) => (await model.profile(...inputs)).find(({ path }) => path === 'head')?.shape;
+    assert.deepEqual(await shape(new Tensor(new Int32Array(6), [2, 3])), [2, 3, 5]);
+    assert.deepEqual(await shape(new Tensor(new Int32Array(6), [2, 3]), new Tensor(Int32Array.of(2, 5), [2, 1])), [2, 1, 5]);
+    assert.equal((await model.summary([1, 7])).rows.find(({ path }) => path === 'head')?.shape.join(), '1,7,5');
+    const ids = new Tensor(Int32Array.of(1, 2, 3, 4), [1, 4]);
+    const whole = await model.forward(ids, { signal: new AbortController().signal });
+    assert.deepEqual((await model.forward(ids, [[3, 0]])).data, Float32Array.of(...whole.data.slice(15), ...whole.data.slice(0, 5)));
+    await assert.rejects(model.forward(ids, [[4]]), { code: 'argument', message: /id 4 .* outside the table of 4 rows/ });
+    await assert.rejects(model.forward(), { code: 'argument', message: /expected 1 input \[\?, \?\], got 0/ });
+    await assert.rejects(model.forward(ids, [[0]], ids), { code: 'argument', message: /got 3/ });
+    model.dispose();
+    const fixed = await lasting({ inputs: [{ shape: [1, null], dtype: 'i32' }] });   // cannot be told
+    const session = await fixed.session({ context: 4 });
+    assert.deepEqual(await session.sync([1, 2, 3]), (await fixed.forward([1, 2, 3])).data.slice(-5));
+    fixed.dispose();
+    const other = await running();
+    await assert.rejects((await other.session({ context: 4 })).sync([1]), { code: 'shape', message: /makes logits/ });
+    other.dispose();
   });
 
   it('is refused where its caches are more than an address can count', async () => {
