@@ -23,8 +23,10 @@ import { I32, Runner } from '../web/runner.js';
  * @property {string} [prefix] What the checkpoint's names have in front, 'visual.'; names without it are then ignored.
  * @property {readonly DeclaredInput[]} [inputs] Shapes of forward's arguments, null where a size varies: `[[null, 3, 224, 224]]`; a mask of
  *   attention as `{ shape, dtype: 'bool' }`. Defaults to `module.inputs`.
- * @property {import('./precision.js').PrecisionOption} [precision] How weights are kept: 'f32' (default), 'q8' (8 bits, a quarter of the memory), 'q4' (4.5 bits), or
- *   `(name, shape) => precision`. Linear layers and experts can be either; convolutions 8 bits at least; what is small, depthwise, or faster by Winograd stays f32.
+ * @property {import('./precision.js').PrecisionOption} [precision] How weights are kept: 'f32' (default), 'f16' (halves: weights are rounded to them, to at most
+ *   65504, arithmetic stays f32; half the memory), 'q8' (8 bits, a quarter of the memory), 'q4' (4.5 bits), or `(name, shape) => precision`. Linear layers and experts
+ *   can be any of them; convolutions 8 bits at least; products by a matrix [in, out] f16 or f32; embeddings are f16 for all but f32. What is depthwise or faster by
+ *   Winograd stays f32, and what is small instead of q8 or q4.
  * @property {readonly string[]} [methods] Which methods the model is to have, of `module.methods` and 'forward' (default: all). Weights that only the others use are
  *   then neither needed nor loaded.
  * @property {import('./text/tokenizer.js').TokenizerSource} [tokenizer] For models that take text, what makes token ids of it: a `tokenizer.json` or a Tokenizer.

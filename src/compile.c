@@ -8,7 +8,7 @@ static const char *const activation_names[LAM_ACTIVATIONS] = {
     "", "+relu", "+sigmoid", "+silu", "+tanh", "+gelu", "+gelu_tanh", "+quick_gelu", "+mish", "+softplus",
 };
 
-static const char *const precision_names[LAM_PRECISIONS] = { "", "q8 ", "q4 " };
+static const char *const precision_names[LAM_PRECISIONS] = { "", "f16 ", "q8 ", "q4 " };
 
 static lam_status name_layer(lam_graph *g, lam_node *n) {
     char label[96];

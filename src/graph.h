@@ -50,6 +50,7 @@ enum {
     OP_MAKES_I32 = 64,        /* the output is i32 */
     OP_CACHE = 128,           /* in a session with a context the output is memory that outlives the run; else as OP_VIEW */
     OP_IN_PLACE_FIRST = 256,  /* as OP_IN_PLACE, but over the first input only */
+    OP_PACKS_FEWER_BITS = 512,/* takes its weights as they are while node->precision is f32 */
 };
 
 /* A layer. shape and finish may fail; run may not fail, allocate or print. */

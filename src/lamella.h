@@ -49,6 +49,7 @@ typedef enum lam_status {
 /* How a weight is kept in memory. */
 typedef enum lam_precision {
     LAM_PRECISION_F32,
+    LAM_PRECISION_F16,   /* IEEE halves, to nearest, at most 65504; arithmetic is f32 */
     LAM_Q8,   /* 8 bits, one scale for an output; its layer's inputs become whole numbers of 7 bits, one scale for a row */
     LAM_Q4,   /* 4 bits, one scale for 32 weights of an output; inputs likewise */
     LAM_PRECISIONS
@@ -76,7 +77,8 @@ LAM_API lam_value lam_input(lam_graph *g, lam_type type, int rank, const int *di
 /* The name is the checkpoint's. A name given twice with the same shape is the same value. */
 LAM_API lam_value lam_weight(lam_graph *g, const char *name, int rank, const int *dims);
 /* From the layers that follow the weight is kept in this precision by those that can: linear layers and experts; convolutions in 8 bits, also
- * where 4 are asked for, unless they are depthwise or f32 is faster; weights that are too small to gain stay f32. Returns the weight. */
+ * where 4 are asked for, unless they are depthwise or f32 is faster; weights that are too small to gain stay f32. Embeddings keep halves for
+ * all but f32. Returns the weight. */
 LAM_API lam_value lam_weight_precision(lam_graph *g, lam_value weight, lam_precision precision);
 LAM_API lam_status lam_output(lam_graph *g, lam_value x);
 LAM_API int lam_rank(const lam_graph *g, lam_value x);

@@ -23,7 +23,10 @@ static lam_status each_use(lam_graph *g, lam_value weight, lam_status (*visit)(l
     return LAM_OK;
 }
 
-static int packs(const lam_node *n, int in) { return in >= 0 && (n->op->packs >> (in < 31 ? in : 31) & 1); }
+static int packs(const lam_node *n, int in) {
+    if (n->op->flags & OP_PACKS_FEWER_BITS && n->precision == LAM_PRECISION_F32) return 0;
+    return in >= 0 && (n->op->packs >> (in < 31 ? in : 31) & 1);
+}
 
 static lam_status count_use(lam_graph *g, lam_node *n, int in, const void *argument) {
     (void)g;

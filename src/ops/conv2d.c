@@ -88,7 +88,7 @@ static void choose(const lam_graph *g, const lam_node *node, conv_params *p) {
     if (p->precision == LAM_Q4) p->precision = LAM_Q8;   /* filters have few weights and suffer more from coarse ones than layers of many */
     if (!plain) return;
     int h = y->dims[2] == LAM_ANY ? USUAL_SIZE : y->dims[2], width = y->dims[3] == LAM_ANY ? USUAL_SIZE : y->dims[3];
-    if (p->precision != LAM_PRECISION_F32 && h * width <= FEW_PIXELS) return;
+    if (p->precision == LAM_Q8 && h * width <= FEW_PIXELS) return;
     p->tile = winograd_choose(1, (size_t)h, (size_t)width, (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups));
     if (p->tile) p->precision = LAM_PRECISION_F32;
 }

@@ -38,8 +38,9 @@ static product product_in(const lam_graph *g, const lam_node *node) { return pro
 
 static size_t packed(const lam_graph *g, lam_node *node) {
     product w = product_in(g, node);
+    lam_precision precision = product_precision(g, node->in[WEIGHT], w.k, w.n);
     /* The rows of an [in, out] weight are parts of all columns, whose scales would need all of them. */
-    if (!((const linear_params *)node->params)->matrix) node->precision = w.precision = product_precision(g, node->in[WEIGHT], w.k, w.n);
+    if (!((const linear_params *)node->params)->matrix || precision == LAM_PRECISION_F16) node->precision = w.precision = precision;
     return product_packed_floats(&w);
 }
 
@@ -49,7 +50,7 @@ static void pack(const lam_graph *g, lam_node *node, int in, const float *data, 
     const linear_params *p = node->params;
     product w = product_in(g, node);
     if (p->matrix) {
-        gemm_pack_f32(node->packed, w.k, (size_t)first, (size_t)rows, 0, w.n, data, w.n, 1);
+        gemm_pack(w.precision == LAM_PRECISION_F16 ? GEMM_F16 : GEMM_F32, node->packed, w.k, (size_t)first, (size_t)rows, 0, w.n, data, w.n, 1);
         return;
     }
     int from = first > p->first ? first : p->first;

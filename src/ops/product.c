@@ -2,6 +2,8 @@
 #include "../kernels/quantized.h"
 #include "ops.h"
 
+static int is_quantized(const product *p) { return p->precision > LAM_PRECISION_F16; }
+static gemm_format format_of(const product *p) { return p->precision == LAM_PRECISION_F16 ? GEMM_F16 : GEMM_F32; }
 static quantized_bits bits_of(const product *p) { return p->precision == LAM_Q4 ? QUANTIZED_4 : QUANTIZED_8; }
 
 /* Fewer columns or shorter rows are soon multiplied, and preparing rows for them takes longer than the products. */
@@ -9,39 +11,39 @@ enum { LEAST_K = 32, LEAST_N = 16 };
 
 lam_precision product_precision(const lam_graph *g, lam_value weight, size_t k, size_t n) {
     lam_precision wanted = g->weights[g->values[weight].weight].precision;
-    return k < LEAST_K || n < LEAST_N ? LAM_PRECISION_F32 : wanted;
+    return wanted > LAM_PRECISION_F16 && (k < LEAST_K || n < LEAST_N) ? LAM_PRECISION_F32 : wanted;
 }
 
 size_t product_packed_floats(const product *p) {
-    if (p->precision == LAM_PRECISION_F32) return gemm_packed_floats(p->taps * p->k, p->n);
+    if (!is_quantized(p)) return gemm_packed_floats_in(format_of(p), p->taps * p->k, p->n);
     return quantized_packed_floats(bits_of(p), p->taps, p->k, p->n);
 }
 
 size_t product_column(const product *p, size_t column) {
-    if (p->precision == LAM_PRECISION_F32) return column * (p->taps * p->k + 1);
+    if (!is_quantized(p)) return column / GEMM_NR * gemm_panel_floats(format_of(p), p->taps * p->k);
     return column / QUANTIZED_NR * quantized_panel_floats(bits_of(p), p->taps, p->k);
 }
 
 void product_pack(const product *p, float *packed, size_t n0, size_t columns, const float *b, size_t tap_stride, size_t k_stride, size_t n_stride) {
-    if (p->precision != LAM_PRECISION_F32) {
+    if (is_quantized(p)) {
         quantized_pack(packed, bits_of(p), p->taps, p->k, n0, columns, b, tap_stride, k_stride, n_stride);
         return;
     }
     for (size_t tap = 0; tap < p->taps; tap++)
-        gemm_pack_f32(packed, p->k * p->taps, tap * p->k, p->k, n0, columns, b + tap * tap_stride, k_stride, n_stride);
+        gemm_pack(format_of(p), packed, p->k * p->taps, tap * p->k, p->k, n0, columns, b + tap * tap_stride, k_stride, n_stride);
 }
 
 void product_scale(const product *p, float *packed, size_t n0, size_t columns, const float *scale) {
-    if (p->precision == LAM_PRECISION_F32) gemm_scale_columns(packed, p->taps * p->k, n0, columns, scale);
+    if (!is_quantized(p)) gemm_scale(format_of(p), packed, p->taps * p->k, n0, columns, scale);
     else quantized_scale_columns(packed, bits_of(p), p->taps, p->k, n0, columns, scale);
 }
 
 void product_bias(const product *p, float *packed, const float *bias) {
-    if (p->precision == LAM_PRECISION_F32) gemm_pack_bias(packed, p->taps * p->k, p->n, bias);
+    if (!is_quantized(p)) gemm_bias(format_of(p), packed, p->taps * p->k, p->n, bias);
     else quantized_pack_bias(packed, bits_of(p), p->taps, p->k, p->n, bias);
 }
 
-size_t product_row_floats(const product *p) { return p->precision == LAM_PRECISION_F32 ? 0 : quantized_row_floats(bits_of(p), p->k); }
+size_t product_row_floats(const product *p) { return is_quantized(p) ? quantized_row_floats(bits_of(p), p->k) : 0; }
 
 typedef struct rows_job {
     const product *p;
@@ -59,7 +61,7 @@ static void prepare_rows(void *argument, int index, int thread) {
 }
 
 void product_prepare(const product *p, lam_pool *pool, float *to, const float *x, size_t rows, size_t stride) {
-    if (p->precision == LAM_PRECISION_F32 || !rows) return;
+    if (!is_quantized(p) || !rows) return;
     /* A value takes about as long as eight multiplications of the product. */
     rows_job j = { p, to, x, rows, stride, 0 };
     size_t tasks = (size_t)task_count(rows * p->k * 8, lam_pool_threads(pool));
@@ -69,12 +71,12 @@ void product_prepare(const product *p, lam_pool *pool, float *to, const float *x
 
 void product_multiply(const product *p, float *c, size_t c_stride, const float *const *rows, const float *packed, size_t m, size_t n,
                       const gemm_epilogue *epilogue) {
-    if (p->precision == LAM_PRECISION_F32) gemm_f32(c, c_stride, rows, p->taps, packed, m, n, p->k, epilogue);
+    if (!is_quantized(p)) gemm(format_of(p), c, c_stride, rows, p->taps, packed, m, n, p->k, epilogue);
     else quantized_gemm(c, c_stride, rows, bits_of(p), p->taps, packed, m, n, p->k, epilogue);
 }
 
 void product_multiply_matrix(const product *p, float *c, size_t c_stride, const float *a, size_t stride, const float *packed, size_t m, size_t n,
                              const gemm_epilogue *epilogue) {
-    if (p->precision == LAM_PRECISION_F32) gemm_f32_matrix(c, c_stride, a, stride, packed, m, n, p->k, epilogue);
+    if (!is_quantized(p)) gemm_matrix(format_of(p), c, c_stride, a, stride, packed, m, n, p->k, epilogue);
     else quantized_gemm_matrix(c, c_stride, a, bits_of(p), packed, m, n, p->k, epilogue);
 }

@@ -99,6 +99,19 @@ BENCH void bench_gemm(size_t times, size_t m, size_t n, size_t k) {
     for (size_t t = 0; t < times; t++) gemm_f32_matrix(c, n, a, k, packed, m, n, k, NULL);
 }
 
+/* With weights in halves, of small random numbers. */
+BENCH void bench_halves(size_t times, size_t m, size_t n, size_t k) {
+    used = 0;
+    size_t packed_floats = gemm_packed_floats_in(GEMM_F16, k, n);
+    float *a = take(m * k), *c = take(m * n), *packed = take(packed_floats);
+    if (packed[0] != 0) {
+        memset(packed, 0, packed_floats * sizeof *packed);
+        for (size_t j = 0; j < n; j++) gemm_pack(GEMM_F16, packed, k, 0, k, j, 1, memory + j, 1, 1);
+        gemm_bias(GEMM_F16, packed, k, n, NULL);
+    }
+    for (size_t t = 0; t < times; t++) gemm_matrix(GEMM_F16, c, n, a, k, packed, m, n, k, NULL);
+}
+
 /* Rows of random bytes would hold NaNs: what is packed here is zeros, of which the product takes as long. way: as quantized_way. */
 BENCH void bench_quantized(size_t times, int bits, int way, size_t m, size_t n, size_t k) {
     used = 0;

@@ -82,16 +82,24 @@ const MILLION = 1 << 20;
 const QUANTIZED = [[1024, 1024, 1024], [3136, 64, 64], [3136, 256, 64], [196, 1024, 256], [196, 256, 1024], [49, 512, 2048], [1, 2048, 8192], [1, 16384, 8192],
   [2, 2048, 8192], [3, 2048, 8192], [4, 2048, 8192]];
 
+const HALVES = [1, 2, 3, 4, 6, 12, 50];
+
 /** @type {{ name: string, flops?: number, bytes?: number, work: (times: number) => void }[]} */
 const cases = [
   ...GEMMS.map(([m, n, k]) => ({
     name: `gemm ${m} x ${n} x ${k}`, flops: 2 * m * n * k, bytes: 4 * (m * k + n * k + m * n), work: (t) => wasm.bench_gemm(t, m, n, k),
   })),
+  ...[[1024, 1024, 1024], [196, 256, 1024], [3136, 64, 64], ...HALVES.map((m) => [m, 2048, 8192])].map(([m, n, k]) => ({
+    name: `halves ${m} x ${n} x ${k}`, flops: 2 * m * n * k, bytes: 2 * n * k, work: (t) => wasm.bench_halves(t, m, n, k),
+  })),
+  ...HALVES.map((m) => ({
+    name: `halves: f32 ${m} x 2048 x 8192`, flops: 2 * m * 2048 * 8192, bytes: 4 * 2048 * 8192, work: (t) => wasm.bench_gemm(t, m, 2048, 8192),
+  })),
   ...QUANTIZED.flatMap(([m, n, k]) => [8, 4].flatMap((bits) => [1, 2].map((way) => ({
     name: `quantized ${bits} ${['', 'in fours', 'in pairs'][way]} ${m} x ${n} x ${k}`, flops: 2 * m * n * k,
     bytes: n * k * (bits === 4 ? 9 / 16 : 1), work: (t) => wasm.bench_quantized(t, bits, way, m, n, k),
   })))),
-  { name: 'quantized: what reading 75 MB takes', elements: 18874368, bytes: 4 * 18874368, work: (t) => wasm.bench_read(t, 18874368) },
+  { name: 'quantized, halves: what reading 75 MB takes', elements: 18874368, bytes: 4 * 18874368, work: (t) => wasm.bench_read(t, 18874368) },
   ...[8, 4].map((bits) => ({
     name: `quantized ${bits}: packing 2048 x 2048`, elements: 2048 * 2048, bytes: 4 * 2048 * 2048, work: (t) => wasm.bench_quantized_pack(t, bits, 2048, 2048),
   })),
