@@ -174,12 +174,12 @@ static float *run(lam_session *s, const inputs *in, int *count) {
     return y;
 }
 
-static double worst_cosine[3] = { 1, 1, 1 };   /* as met in f32, q8, q4 */
+static double worst_cosine[LAM_PRECISIONS] = { 1, 1, 1, 1 };   /* as met */
 
 /* Rounding moves a row by at most half a step of 127 and weights by half a step of 254 (q8), or 16 (q4) of their range. Experts and nets take several steps, and
  * hidden rows, products themselves, have few large numbers that make the steps of all others long. */
 static void check_rounded(const float *y, const float *expected, int n, lam_precision precision, int steps) {
-    static const double error_allowed[] = { 2e-5, 0.02, 0.16 }, angle_allowed[] = { 1e-9, 1e-4, 6e-3 };
+    static const double error_allowed[LAM_PRECISIONS] = { 2e-5, 0, 0.02, 0.16 }, angle_allowed[LAM_PRECISIONS] = { 1e-9, 0, 1e-4, 6e-3 };
     double dot = 0, a = 0, b = 0;
     for (int i = 0; i < n; i++) dot += (double)y[i] * expected[i], a += (double)y[i] * y[i], b += (double)expected[i] * expected[i];
     check_close(y, expected, (size_t)n, error_allowed[precision] * steps, precision == LAM_Q8 ? "q8" : precision == LAM_Q4 ? "q4" : "f32");
@@ -317,16 +317,16 @@ static float *run_several(lam_graph *g, lam_pool *pool, int h, int w, int *count
 }
 
 static void several(void) {
-    float *weights[3][MOST_WEIGHTS];
-    lam_graph *g[3];
+    float *weights[MOST_WEIGHTS];
+    lam_graph *g[LAM_PRECISIONS];
     lam_pool *pool = lam_pool_new(3);
-    for (int p = 0; p < 3; p++) {
+    for (int p = 0; p < LAM_PRECISIONS; p++) {
         g[p] = record_several((lam_precision)p);
         CHECK(lam_compile(g[p]) == LAM_OK, "%s", lam_graph_error(g[p]));
-        for (int i = 0; i < lam_weight_count(g[p]) && !p; i++) weights[0][i] = make_weight(g[0], i, &(layer){ .conv = 1 }, 0);
-        CHECK(load(g[p], weights[0]) == LAM_OK, "%s", lam_graph_error(g[p]));
+        for (int i = 0; i < lam_weight_count(g[p]) && !p; i++) weights[i] = make_weight(g[0], i, &(layer){ .conv = 1 }, 0);
+        CHECK(load(g[p], weights) == LAM_OK, "%s", lam_graph_error(g[p]));
     }
-    CHECK(lam_packed_bytes(g[1]) * 35 < lam_packed_bytes(g[0]) * 10, "8 bits take %zu bytes, f32 %zu", lam_packed_bytes(g[1]), lam_packed_bytes(g[0]));
+    CHECK(lam_packed_bytes(g[LAM_Q8]) * 35 < lam_packed_bytes(g[0]) * 10, "8 bits take %zu bytes, f32 %zu", lam_packed_bytes(g[LAM_Q8]), lam_packed_bytes(g[0]));
     for (int size = 5; size < 20; size += 4) {
         int n, m;
         float *expected = run_several(g[0], NULL, size, 24 - size, &n);
@@ -338,8 +338,8 @@ static void several(void) {
         }
         free(expected);
     }
-    for (int i = 0; i < lam_weight_count(g[0]); i++) check_free(weights[0][i]);
-    for (int p = 0; p < 3; p++) lam_graph_free(g[p]);
+    for (int i = 0; i < lam_weight_count(g[0]); i++) check_free(weights[i]);
+    for (int p = 0; p < LAM_PRECISIONS; p++) lam_graph_free(g[p]);
     lam_pool_free(pool);
 }
 
@@ -369,7 +369,7 @@ static void every_allocation(lam_precision precision) {
 }
 
 static void errors(void) {
-    static const char *const messages[] = { "weight_precision: 7 is not a weight", "weight_precision: 0 is not a weight", "weight_precision: there is no precision 3" };
+    static const char *const messages[] = { "weight_precision: 7 is not a weight", "weight_precision: 0 is not a weight", "weight_precision: there is no precision 4" };
     for (int i = 0; i < 3; i++) {
         lam_graph *g = lam_graph_new();
         lam_value x = lam_input(g, LAM_F32, 2, (int[]){ LAM_ANY, 40 }), w = lam_weight(g, "w", 2, (int[]){ 40, 40 });
