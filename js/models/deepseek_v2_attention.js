@@ -6,7 +6,7 @@ import { Linear } from '../nn/layers.js';
 import { RMSNorm } from '../nn/norm.js';
 import { yarnMscale } from '../nn/rotary.js';
 import { Tensor } from '../tensor.js';
-import { configuration, rope } from './deepseek_v2_config.js';
+import { configuration, headDim, rope } from './deepseek_v2_config.js';
 
 /** @import { Operand, SymbolicTensor } from '../tensor.js' */
 /** @import { DeepseekV2Config } from './deepseek_v2_config.js' */
@@ -76,7 +76,7 @@ export class DeepseekV2Attention extends Module {
 }
 
 /**
- * Causal multi-head attention with rotated queries and keys, Llama's: what `use_mla: false` selects. Heads have hidden_size / num_attention_heads columns, of
+ * Causal multi-head attention with rotated queries and keys, Llama's: what `use_mla: false` selects. Heads have hidden_size / num_attention_heads columns (or head_dim), of
  * which j and j + half are rotated together; num_key_value_heads of them have keys and values, each for as many neighbouring heads of the queries.
  * x [b, t, hidden_size] -> the same.
  */
@@ -87,7 +87,7 @@ export class LlamaAttention extends Module {
     const config = configuration(fields);
     const { hidden_size: width, num_attention_heads: heads, num_key_value_heads: keyHeads, attention_bias: bias } = config;
     this.config = config;
-    this.headDim = width / heads;
+    this.headDim = headDim(config);
     this.q_proj = new Linear(width, heads * this.headDim, { bias });
     this.k_proj = new Linear(width, keyHeads * this.headDim, { bias });
     this.v_proj = new Linear(width, keyHeads * this.headDim, { bias });
@@ -104,7 +104,8 @@ export class LlamaAttention extends Module {
     const inHeads = (/** @type {SymbolicTensor} */ y) => F.unflatten(y, 2, [-1, headDim]);
     const [q, k] = [this.q_proj, this.k_proj].map((project) => F.rotary(inHeads(project(tokens)), table, { dim: 1 }));
     const [keys, values] = [F.flatten(k, 2), this.v_proj(tokens)].map((rows) => F.permute(inHeads(F.cache(rows)), [0, 2, 1, 3]));
-    const heads = F.scaledDotProductAttention(F.permute(q, [0, 2, 1, 3]), keys, values, { isCausal: true, align: 'end', enableGqa: true });
+    const windowSize = (/** @type {any} */ (config).sliding_window ?? 0) - 1;
+    const heads = F.scaledDotProductAttention(F.permute(q, [0, 2, 1, 3]), keys, values, { isCausal: true, align: 'end', enableGqa: true, windowSize });
     return this.o_proj(F.flatten(F.permute(heads, [0, 2, 1, 3]), 2));
   }
 }

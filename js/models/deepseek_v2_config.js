@@ -150,9 +150,7 @@ export class DeepseekV2Config {
    * @throws {LamellaError} 'argument': it is no config.json of DeepSeek's; what the constructor throws; 'http', 'file'.
    */
   static async fromPretrained(source, options = {}) {
-    const plain = typeof source === 'object' && source !== null && Object.getPrototypeOf(source) === Object.prototype;
-    /** @type {Record<string, any>} */
-    const json = plain ? source : await readJson(/** @type {SourceLike} */ (source), options);
+    const json = await readConfig(source, options);
     const fields = json.language_config ?? json;
     const type = fields.model_type ?? (/DeepseekV3/.test(fields.architectures?.[0] ?? '') ? 'deepseek_v3' : 'deepseek_v2');
     if (type !== 'deepseek_v2' && type !== 'deepseek_v3') throw badArgument('DeepseekV2Config: model_type', '"deepseek_v2" or "deepseek_v3"', type);
@@ -180,6 +178,9 @@ export const activation = (config) => ACT2FN[config.hidden_act];
  */
 export const hasExperts = (config, layer) => config.n_routed_experts !== null && layer >= config.first_k_dense_replace && layer % config.moe_layer_freq === 0;
 
+/** Columns of a head without MLA: head_dim where a configuration has it. @param {Record<string, any>} config @returns {number} */
+export const headDim = (config) => config.head_dim ?? config.hidden_size / config.num_attention_heads;
+
 /**
  * What rotary embedding needs, over the columns that the kind of attention rotates.
  * @param {DeepseekV2Config} config
@@ -187,7 +188,7 @@ export const hasExperts = (config, layer) => config.n_routed_experts !== null &&
 export function rope(config) {
   const { use_mla: mla, rope_scaling: scaling, max_position_embeddings } = config;
   const type = scaling?.type ?? scaling?.rope_type;
-  const dim = mla ? config.qk_rope_head_dim : config.hidden_size / config.num_attention_heads;
+  const dim = mla ? config.qk_rope_head_dim : headDim(config);
   return rotaryFrequencies(dim, { base: config.rope_theta, scaling: type === 'dynamic' ? { max_position_embeddings, ...scaling } : scaling });
 }
 
@@ -275,10 +276,10 @@ function checkMla(own) {
 /** @param {DeepseekV2Config} own */
 function checkMha(own) {
   const { hidden_size: width, num_attention_heads: heads, rope_scaling: scaling } = own;
-  divides('DeepseekV2Config: use_mla false', 'hidden_size', width, 'num_attention_heads', heads);
+  if (headDim(own) === width / heads) divides('DeepseekV2Config: use_mla false', 'hidden_size', width, 'num_attention_heads', heads);
   divides('DeepseekV2Config: use_mla false', 'num_attention_heads', heads, 'num_key_value_heads', own.num_key_value_heads);
-  if ((width / heads) % 2) throw new LamellaError('argument', `DeepseekV2Config: use_mla false: hidden_size ${width} / num_attention_heads ${heads} is ${width / heads}: heads must be even to be rotated`);
-  if ((scaling?.type ?? scaling?.rope_type) === 'yarn') throw contradiction('use_mla false and rope_scaling.type "yarn"');
+  if (headDim(own) === width / heads && (width / heads) % 2) throw new LamellaError('argument', `DeepseekV2Config: use_mla false: hidden_size ${width} / num_attention_heads ${heads} is ${width / heads}: heads must be even to be rotated`);
+  if ((scaling?.type ?? scaling?.rope_type) === 'yarn' && !('sliding_window' in own)) throw contradiction('use_mla false and rope_scaling.type "yarn"');
 }
 
 /** @param {DeepseekV2Config} own */
@@ -312,6 +313,17 @@ function checkGroups(own, method, experts, k) {
   const size = experts / n;
   if (method === 'noaux_tc' && size < 2) throw contradiction(`topk_method "noaux_tc", which takes two experts of each group, and n_group ${n} of n_routed_experts ${experts}`);
   if (top * size < k) throw contradiction(`num_experts_per_tok ${k} and topk_group ${top}, which leaves ${top * size} experts to choose from,`);
+}
+
+/**
+ * A config.json: itself as an object, or from where it lies.
+ * @param {SourceLike | Record<string, any>} source
+ * @param {SourceOptions} options
+ * @returns {Promise<Record<string, any>>}
+ */
+export async function readConfig(source, options) {
+  const plain = typeof source === 'object' && source !== null && Object.getPrototypeOf(source) === Object.prototype;
+  return plain ? source : readJson(/** @type {SourceLike} */ (source), options);
 }
 
 /**

@@ -11,10 +11,12 @@ import { Tensor } from '../tensor.js';
  * How the embedding is stretched over longer sequences than the model was trained with. Keys may be spelled as in a model's
  * config.json (`original_max_position_embeddings`), so that its `rope_scaling` can be passed as it is.
  * @typedef {object} RopeScaling
- * @property {'default' | 'linear' | 'dynamic' | 'yarn'} [type] Also `ropeType`. 'default': nothing is stretched.
+ * @property {'default' | 'linear' | 'dynamic' | 'yarn' | 'llama3'} [type] Also `ropeType`. 'default': nothing is stretched.
  * @property {number} [factor] At least 1.
  * @property {number} [maxPositionEmbeddings] 'dynamic': where the stretching begins.
- * @property {number} [originalMaxPositionEmbeddings] 'yarn': the length of training. 'dynamic': in place of `maxPositionEmbeddings`.
+ * @property {number} [originalMaxPositionEmbeddings] 'yarn', 'llama3': the length of training. 'dynamic': in place of `maxPositionEmbeddings`.
+ * @property {number} [lowFreqFactor] 'llama3': frequencies that turn less often over the length of training are divided by factor.
+ * @property {number} [highFreqFactor] 'llama3': those that turn more often stay.
  * @property {number} [betaFast] 'yarn': 32
  * @property {number} [betaSlow] 'yarn': 1
  * @property {number} [mscale] 'yarn': 1
@@ -28,6 +30,7 @@ const TYPES = {
   default: { needs: [], takes: [] },
   linear: { needs: ['factor'], takes: [] },
   dynamic: { needs: ['factor'], takes: ['maxPositionEmbeddings', 'originalMaxPositionEmbeddings'] },
+  llama3: { needs: ['factor', 'lowFreqFactor', 'highFreqFactor', 'originalMaxPositionEmbeddings'], takes: [] },
   yarn: { needs: ['factor', 'originalMaxPositionEmbeddings'], takes: ['betaFast', 'betaSlow', 'mscale', 'mscaleAllDim', 'attentionFactor', 'truncate', 'maxPositionEmbeddings'] },
 };
 
@@ -107,6 +110,7 @@ function yarnFrequencies(dim, base, { factor, originalMaxPositionEmbeddings: len
  *     dynamic  these; the table stretches them where a sequence is longer than maxPositionEmbeddings
  *     yarn     base^(-2j / dim) (1 - r_j + r_j / factor) with a ramp r from 0 to 1; scale is yarnMscale(factor, mscale) / yarnMscale(factor,
  *              mscaleAllDim) as in DeepSeek's code, or attentionFactor. (transformers takes mscale 1 unless both are given and not 0.)
+ *     llama3   base^(-2j / dim) (k_j + (1 - k_j) / factor), k_j from 0 at lowFreqFactor turns over the length of training to 1 at highFreqFactor
  *
  * @param {number} dim Even.
  * @param {{ base?: number, scaling?: RopeScaling | Record<string, any> | null }} [options] `base`: 10000.
@@ -127,6 +131,16 @@ export function rotaryFrequencies(dim, { base, scaling = null } = {}) {
       const maxPositionEmbeddings = read.maxPositionEmbeddings ?? read.originalMaxPositionEmbeddings;
       if (maxPositionEmbeddings === undefined) throw new LamellaError('argument', 'rope scaling "dynamic": maxPositionEmbeddings is missing');
       return { freqs: plain, scale: 1, dynamic: { factor: read.factor, maxPositionEmbeddings: integer('rope scaling: maxPositionEmbeddings', maxPositionEmbeddings, 1) } };
+    }
+    case 'llama3': {
+      const { factor, lowFreqFactor: low, highFreqFactor: high, originalMaxPositionEmbeddings: length } = read;
+      for (const name of ['lowFreqFactor', 'highFreqFactor', 'originalMaxPositionEmbeddings']) finite(`rope scaling: ${name}`, read[name], 0);
+      if (high <= low) throw badArgument('rope scaling: highFreqFactor', `more than lowFreqFactor ${low}`, high);
+      const freqs = plain.map((freq) => {
+        const keep = Math.min(Math.max(((length * freq) / (2 * Math.PI) - low) / (high - low), 0), 1);
+        return ((1 - keep) * freq) / factor + keep * freq;
+      });
+      return { freqs, scale: 1, dynamic: null };
     }
     case 'yarn': {
       const [mscale, all] = [read.mscale ?? 1, read.mscaleAllDim ?? 0].map((scale) => finite('rope scaling: mscale', scale));

@@ -39,7 +39,7 @@ describe('rotaryFrequencies', () => {
     [0, {}, 'rotary embedding: dim: expected an integer of at least 2, got 0'],
     [8, { base: 1 }, 'rotary embedding: base: expected a number above 1, got 1'],
     [8, { base: 500, scaling: { rope_theta: 1e4 } }, "rotary embedding: base 500 and the scaling's rope_theta 10000 contradict each other"],
-    [8, { scaling: { type: 'ntk', factor: 2 } }, 'rope scaling: type: expected "default", "linear", "dynamic", "yarn", got "ntk"'],
+    [8, { scaling: { type: 'ntk', factor: 2 } }, 'rope scaling: type: expected "default", "linear", "dynamic", "llama3", "yarn", got "ntk"'],
     [8, { scaling: { type: 'linear', rope_type: 'yarn' } }, 'rope scaling: type "linear" and rope_type "yarn" contradict each other'],
     [8, { scaling: { type: 'linear' } }, 'rope scaling "linear": factor is missing'],
     [8, { scaling: { type: 'linear', factor: 0.5 } }, 'rope scaling: factor: expected a number of at least 1, got 0.5'],
