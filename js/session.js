@@ -72,13 +72,22 @@ export class Session {
     if (!ids.length) throw badArgument('sync: tokens', 'at least one', tokens);
     return this.#enqueue(async () => {
       if (ids.length > this.context) throw new LamellaError('shape', `sync: ${ids.length} tokens are more than the context of ${this.context}`);
-      let kept = 0;
-      while (kept < Math.min(this.#tokens.length, ids.length - 1) && ids[kept] === this.#tokens[kept]) kept++;
+      const kept = this.kept(ids);
       if (kept < this.#position) await this.#seek(kept);
       const result = await this.#run([ids.slice(kept), ...(signal ? [{ signal }] : [])], true);
       if (result instanceof Tensor && result.shape.length === 3 && result.data instanceof Float32Array) return result.data.slice(-result.shape[2]);
       throw new LamellaError('shape', 'sync: expected a model that makes logits [1, t, vocab_size] of tokens');
     });
+  }
+
+  /**
+   * How many of these tokens `sync` would not compute again.
+   * @param {ArrayLike<number>} tokens
+   */
+  kept(tokens) {
+    let kept = 0;
+    while (kept < Math.min(this.#tokens.length, tokens.length - 1) && tokens[kept] === this.#tokens[kept]) kept++;
+    return kept;
   }
 
   /**

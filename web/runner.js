@@ -369,7 +369,7 @@ const encoder = new TextEncoder();
 const roundUp = (bytes) => (bytes + 7) & ~7;
 
 /** Lets the event loop do everything that waits: messages, input, painting. @returns {Promise<void>} */
-function breathe() {
+export function breathe() {
   if (typeof setImmediate === 'function') return new Promise((resolve) => { setImmediate(resolve); });
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();
