@@ -1,9 +1,9 @@
 /** compile(..., { precision }): weights in 8 and 4 bits through the public interface, and what becomes of whole models' numbers. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { compile, F, LamellaError, models, Module, nn, safetensors, Tensor } from '../../js/index.js';
+import { compile, F, image, LamellaError, models, Module, nn, safetensors, Tensor } from '../../js/index.js';
 import { buildsHere, error } from './fixtures.js';
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
@@ -145,6 +145,59 @@ describe('precision', () => {
           model.dispose();
         }
       }
+    }
+  });
+});
+
+describe('labels', () => {
+  test("the demo's model says the same of many pictures", async (t) => {
+    const config = JSON.parse(readFileSync(at('demo/model/config.json'), 'utf8'));
+    const { size, mean, std } = config.preprocess_cfg;
+    const read = async (/** @type {string} */ file, /** @type {string} */ name) => {
+      const opened = await safetensors.open(at(file));
+      const stored = await opened.tensor(name);
+      const tensor = new Tensor(stored.toFloat32(), stored.shape);
+      await opened.close();
+      return tensor;
+    };
+    const [held, table] = await Promise.all([read('tests/reference/fixtures/emoji.safetensors', 'input'), read('demo/model/labels.safetensors', 'embedding')]);
+    const samples = await image.toTensor(readdirSync(at('demo/samples')).map((file) => readFileSync(at(`demo/samples/${file}`))), { size, mean, std });
+    const pictures = [...held.data, ...samples.data];
+    const rows = pictures.length / size;
+    const clamp = (/** @type {number} */ v) => Math.min(size - 1, Math.max(0, v));
+    /** All of them, mirrored or not and moved. */
+    const sets = [0, size - 1].flatMap((mirror) => [[0, 0], [3, 0], [0, 3], [-3, 2], [2, -4]].map(([dx, dy]) => {
+      const moved = new Float32Array(pictures.length);
+      for (let row = 0; row < rows; row++) {
+        const from = (row - row % size + clamp(row % size + dy)) * size;
+        for (let x = 0; x < size; x++) moved[row * size + x] = pictures[from + clamp(Math.abs(mirror - x) + dx)];
+      }
+      return new Tensor(moved, [rows / size / 3, 3, size, size]);
+    }));
+    const labels = async (/** @type {any} */ precision) => {
+      const model = await compile(new models.CLIP(config), { weights: at('demo/model/model.safetensors'), methods: ['encodeImage'], precision });
+      const found = [];
+      for (const set of sets) {
+        const y = await model.encodeImage(set);
+        for (let i = 0; i < y.shape[0]; i++) {
+          let [best, most] = [-1, -Infinity];
+          for (let row = 0; row < table.shape[0]; row++) {
+            let sum = 0;
+            for (let k = 0; k < y.shape[1]; k++) sum += y.data[i * y.shape[1] + k] * table.data[row * y.shape[1] + k];
+            if (sum > most) [best, most] = [row, sum];
+          }
+          found.push(best);
+        }
+      }
+      model.dispose();
+      return found;
+    };
+    const expected = await labels('f32');
+    for (const [precision, least] of /** @type {const} */ ([['q8', 0.99], ['q4', 0.98]])) {
+      const found = await labels(precision);
+      const same = found.filter((label, i) => label === expected[i]).length;
+      t.diagnostic(`${precision}: ${same} of ${found.length} labels`);
+      assert.ok(same >= least * found.length, `${precision}: ${same} of ${found.length}`);
     }
   });
 });
