@@ -10,6 +10,7 @@ export { Module, Parameter } from './module.js';
 export * as nn from './nn/index.js';
 export { SymbolicTensor, Tensor } from './tensor.js';
 export { Session } from './session.js';
+export { chat, complete } from './text/chat.js';
 export { generate } from './text/generate.js';
 export * as text from './text/index.js';
 export * as safetensors from './weights/safetensors.js';

@@ -31,18 +31,20 @@ export class Model {
   /** @type {Map<string, Method & { session?: Promise<number> }>} */
   #methods;
   #engine;
+  #beside;
 
   /**
    * @param {AnyRunner} runner
-   * @param {{ methods: Map<string, Method>, module: Module }} description
+   * @param {{ methods: Map<string, Method>, module: Module } & import('./session.js').Beside} description
    */
-  constructor(runner, { methods, module }) {
+  constructor(runner, { methods, module, tokenizer, neighbour }) {
     this.#runner = runner;
     this.#methods = methods;
     /** What was compiled. */
     this.module = module;
     const { build, threads } = runner.engine;
     this.#engine = { build, threads };
+    this.#beside = { tokenizer, neighbour, vocabSize: /** @type {any} */ (module).config?.vocab_size };
   }
 
   /** Names of what the model can be asked: 'forward' and those of `module.methods`. @returns {string[]} */
@@ -112,7 +114,7 @@ export class Model {
       },
       seek: (position) => this.#enqueue(() => this.#alive().seek(id, position)),
       close: () => { if (this.#runner) this.#enqueue(async () => this.#runner?.close(id)).catch(() => {}); },
-    });
+    }, this.#beside);
   }
 
   /**

@@ -11,6 +11,10 @@ import { Tensor } from './tensor.js';
  * @property {(position: number) => Promise<void>} seek
  * @property {() => void} close
  */
+/**
+ * compile's tokenizer, where a file beside the checkpoint lies, and how many tokens the model has.
+ * @typedef {{ tokenizer?: import('./text/tokenizer.js').TokenizerSource, neighbour?: (name: string) => string | undefined, vocabSize?: number }} Beside
+ */
 
 /**
  * A model that remembers: each `forward` continues where the last one ended. Made by `model.session({ context })`.
@@ -33,11 +37,14 @@ export class Session {
   /**
    * @param {number} context
    * @param {Backend} backend
+   * @param {Beside} [beside]
    */
-  constructor(context, backend) {
+  constructor(context, backend, beside = {}) {
     this.#backend = backend;
     /** Tokens that there is room for. */
     this.context = context;
+    /** What text needs, shared by the sessions of a model. */
+    this.beside = beside;
   }
 
   /** Tokens seen so far: the next ones come after so many. */

@@ -4,6 +4,7 @@
 //   dist/wasm/id.js        hash of the sources, which the loader compares with lam_build_id()
 //   dist/host.js           the worker's program as text
 //   dist/tokenizers.js     the package @huggingface/tokenizers, imported when a tokenizer is loaded; tokenizers.LICENSE.txt is its licence
+//   dist/jinja.js          the package @huggingface/jinja, imported when a chat template is used; jinja.LICENSE.txt is its licence
 //   dist/lamella.js        all of js/ in one file, for CDNs; fetches the build it needs from dist/wasm/
 // Does at once what has not changed.
 import { spawnSync } from 'node:child_process';
@@ -101,11 +102,11 @@ function checkImports(build, bytes) {
   if (more.length) throw new Error(`${build}.wasm imports ${more.join(', ')}, which web/engine.js does not supply`);
 }
 
-/** The builds' texts and the tokenizers stay files of their own, imported when needed. @type {import('esbuild').Plugin} */
+/** The builds' texts, the tokenizers and the templates stay files of their own, imported when needed. @type {import('esbuild').Plugin} */
 const buildsApart = {
   name: 'builds-apart',
   setup(esbuild) {
-    esbuild.onResolve({ filter: /dist\/(wasm\/(simd|relaxed)(-threads)?|host|tokenizers)\.js$/ }, ({ path }) => ({
+    esbuild.onResolve({ filter: /dist\/(wasm\/(simd|relaxed)(-threads)?|host|tokenizers|jinja)\.js$/ }, ({ path }) => ({
       path: path.replace(/^.*dist\//, './'), external: true,
     }));
   },
@@ -121,30 +122,34 @@ async function bundle(entry, /** @type {import('esbuild').Format} */ format) {
   return outputFiles[0].text;
 }
 
-/** Without the package's own declarations, which would be looked for where it is not installed. */
-const TOKENIZERS_TYPES = 'export declare const Tokenizer: new (tokenizer: object, config: object) => any;\n';
-
-/** lamella asks for no other package to be installed, so this one comes along. */
-async function bundleTokenizers() {
-  const folder = join(ROOT, 'node_modules/@huggingface/tokenizers');
+/**
+ * lamella asks for no other package to be installed, so these come along, without their own declarations, which would be looked for where they are not installed.
+ * @param {string} name Of @huggingface's.
+ * @param {string} entry
+ * @param {string} licence
+ * @param {string} types
+ */
+async function bundlePackage(name, entry, licence, types) {
+  const folder = join(ROOT, 'node_modules/@huggingface', name);
   const { version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-  const notice = `/*! @huggingface/tokenizers ${version}, by Hugging Face, under the Apache License 2.0 (tokenizers.LICENSE.txt); bundled and minified by lamella's build. */`;
-  write(join(DIST, 'tokenizers.js'), `${notice}\n${await bundle('node_modules/@huggingface/tokenizers/dist/tokenizers.mjs', 'esm')}`);
-  write(join(DIST, 'tokenizers.d.ts'), TOKENIZERS_TYPES);
-  write(join(DIST, 'tokenizers.LICENSE.txt'), readFileSync(join(folder, 'LICENSE')));
+  const notice = `/*! @huggingface/${name} ${version}, by Hugging Face, under the ${licence} (${name}.LICENSE.txt); bundled and minified by lamella's build. */`;
+  write(join(DIST, `${name}.js`), `${notice}\n${await bundle(`node_modules/@huggingface/${name}/dist/${entry}`, 'esm')}`);
+  write(join(DIST, `${name}.d.ts`), `${types}\n`);
+  write(join(DIST, `${name}.LICENSE.txt`), readFileSync(join(folder, 'LICENSE')));
 }
 
 async function bundleScripts() {
   if (existsSync(join(ROOT, 'web/host-entry.js'))) {
     writeText('host', await bundle('web/host-entry.js', 'iife'));
   }
-  await bundleTokenizers();
+  await bundlePackage('tokenizers', 'tokenizers.mjs', 'Apache License 2.0', 'export declare const Tokenizer: new (tokenizer: object, config: object) => any;');
+  await bundlePackage('jinja', 'index.js', 'MIT License', 'export declare const Template: new (text: string) => { render(variables: object): string };');
   if (existsSync(join(ROOT, 'js/index.js'))) write(join(DIST, 'lamella.js'), await bundle('js/index.js', 'esm'));
 }
 
 /** What a page fetches: the JavaScript and one build. */
 function printSizes() {
-  const files = ['lamella.js', 'tokenizers.js', ...BUILDS.flatMap(build => [`wasm/${build}.wasm`, `wasm/${build}.js`])];
+  const files = ['lamella.js', 'tokenizers.js', 'jinja.js', ...BUILDS.flatMap(build => [`wasm/${build}.wasm`, `wasm/${build}.js`])];
   console.log(`${'bytes'.padEnd(28)}${['raw', 'gzip', 'brotli'].map(name => name.padStart(9)).join('')}`);
   for (const name of files.filter(file => existsSync(join(DIST, file)))) {
     const bytes = readFileSync(join(DIST, name));

@@ -52,15 +52,26 @@ export async function loadTokenizer(source, options = {}) {
 /**
  * @param {SourceLike} like
  * @param {SourceOptions} options
+ * @param {string} [expected] What it should be.
+ * @param {string} [code] Of the error when it is not.
  */
-async function readJson(like, options) {
+export async function readJson(like, options, expected = 'tokenizer.json', code = 'tokenizer') {
+  const { name, text } = await read(like, options);
+  try {
+    return { name, json: JSON.parse(text) };
+  } catch (cause) {
+    throw new LamellaError(code, `${name}: expected a ${expected}, got text that is not JSON: ${/** @type {Error} */ (cause).message}`, { path: name, cause });
+  }
+}
+
+/**
+ * @param {SourceLike} like
+ * @param {SourceOptions} options
+ */
+export async function read(like, options) {
   const source = await openSource(like, options);
   try {
-    const text = new TextDecoder().decode(await readAll(source, options));
-    return { name: source.name, json: JSON.parse(text) };
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    throw new LamellaError('tokenizer', `${source.name}: expected a tokenizer.json, got text that is not JSON: ${cause.message}`, { path: source.name, cause });
+    return { name: source.name, text: new TextDecoder().decode(await readAll(source, options)) };
   } finally {
     source.close();
   }

@@ -29,7 +29,7 @@ export async function pageSizes(root) {
   const scripts = {};
   for (const [name, { source, onDemand }] of Object.entries(PAGES)) {
     const { outputFiles } = await build({ ...options, stdin: { contents: source, resolveDir: join(root, 'js') } });
-    const fetched = outputFiles.filter(({ path }) => ![...BUILDS, 'tokenizers', 'host', 'worker'].some(chunk => basename(path).startsWith(`${chunk}.`) && !onDemand.includes(chunk)));
+    const fetched = outputFiles.filter(({ path }) => ![...BUILDS, 'tokenizers', 'jinja', 'host', 'worker'].some(chunk => basename(path).startsWith(`${chunk}.`) && !onDemand.includes(chunk)));
     scripts[name] = fetched.reduce((sum, { contents }) => sum + brotliCompressSync(contents).length, 0);
   }
   return scripts;
@@ -39,7 +39,7 @@ export async function pageSizes(root) {
  * Brotli bytes, each file by itself as a server sends it.
  * @param {string} root the package, built
  * @returns {Promise<{ scripts: number, builds: { name: string, embedded: number, wasm: number }[], largest: string, wire: number }>}
- *   scripts: every export of the package and its worker, without an engine; embedded: a build as the default entry carries it, in JavaScript;
+ *   scripts: every export of the package, its worker and the tokenizers, without an engine and without the chat templates' language, which is fetched by who chats; embedded: a build as the default entry carries it, in JavaScript;
  *   wasm: the same as a file; wire: scripts and the largest embedded build.
  */
 export async function sizes(root) {
@@ -50,7 +50,7 @@ export async function sizes(root) {
     embedded: chunks.find(chunk => chunk.name === name).bytes,
     wasm: brotliCompressSync(readFileSync(join(root, `dist/wasm/${name}.wasm`))).length,
   }));
-  const scripts = chunks.filter(({ name }) => !BUILDS.includes(name)).reduce((sum, { bytes }) => sum + bytes, 0);
+  const scripts = chunks.filter(({ name }) => ![...BUILDS, 'jinja'].includes(name)).reduce((sum, { bytes }) => sum + bytes, 0);
   const largest = builds.reduce((a, b) => b.embedded > a.embedded ? b : a);
   return { scripts, builds, largest: largest.name, wire: scripts + largest.embedded };
 }

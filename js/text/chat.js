@@ -1,0 +1,142 @@
+/** Text from language models: continued, and as the answer in a conversation. */
+import { badArgument, show } from '../arguments.js';
+import { LamellaError } from '../errors.js';
+import { generate } from './generate.js';
+import { pieces } from './pieces.js';
+import { loadTokenizer, read, readJson } from './tokenizer.js';
+
+/** @typedef {import('../session.js').Session} Session */
+/** @typedef {import('./tokenizer.js').Tokenizer} Tokenizer */
+/**
+ * @typedef {object} TextOptions
+ * @property {import('./tokenizer.js').TokenizerSource} [tokenizer] Default: compile's, or the `tokenizer.json` beside the checkpoint.
+ * @property {string | number | readonly (string | number)[]} [stop] Texts and tokens that end it; they are not given out.
+ */
+/**
+ * @typedef {object} ChatOwnOptions
+ * @property {string | { chat_template?: unknown, bos_token?: unknown, eos_token?: unknown }} [template] A template in Jinja, or what a `tokenizer_config.json` holds. Default: the
+ *   `tokenizer_config.json` beside the checkpoint, or the `chat_template.jinja` there.
+ * @property {Record<string, unknown>} [variables] What the template may use besides messages: tools, ...
+ */
+/** @typedef {Omit<import('./generate.js').GenerateOptions, 'stop'> & TextOptions} CompleteOptions */
+/** @typedef {CompleteOptions & ChatOwnOptions} ChatOptions */
+
+/**
+ * Continues a text.
+ *
+ *     for await (const piece of complete(session, 'Once upon a time', { temperature: 0.8, maxTokens: 200, stop: '\n\n' })) write(piece);
+ *
+ * @param {Session} session
+ * @param {string} prompt The tokenizer puts in front what it puts before texts.
+ * @param {CompleteOptions} [options] And those of generate.
+ * @returns {AsyncGenerator<string, void, void>} Pieces of whole characters.
+ * @throws {LamellaError} 'tokenizer': there is none, or it is not the model's; what generate throws.
+ */
+export async function* complete(session, prompt, { tokenizer, ...options } = {}) {
+  if (typeof prompt !== 'string') throw badArgument('complete: prompt', 'a string', prompt);
+  const own = await tokenizerOf('complete', session, tokenizer, options.signal);
+  yield* answer(session, own, own.encode(prompt), options);
+}
+
+/**
+ * Answers in a conversation.
+ *
+ *     const messages = [{ role: 'user', content: 'What is a lamella?' }];
+ *     for await (const piece of chat(session, messages, { maxTokens: 200 })) write(piece);
+ *
+ * The whole conversation is given each time; the session computes what is new. It ends at the template's end-of-text token, too.
+ *
+ * @param {Session} session
+ * @param {readonly Record<string, unknown>[]} messages What the template takes: `{ role: 'system' | 'user' | 'assistant', content }`.
+ * @param {ChatOptions} [options] And those of generate.
+ * @returns {AsyncGenerator<string, void, void>} Pieces of whole characters.
+ * @throws {LamellaError} 'template': there is none, or it threw (`error.cause`); 'tokenizer'; what generate throws.
+ */
+export async function* chat(session, messages, { tokenizer, template, variables, ...options } = {}) {
+  if (!Array.isArray(messages) || !messages.length) throw badArgument('chat: messages', "an array, [{ role: 'user', content: 'Hello' }]", messages);
+  const own = await tokenizerOf('chat', session, tokenizer, options.signal);
+  const { text, bos_token, eos_token } = await templateOf(session, template, options.signal);
+  const { Template } = await import('../../dist/jinja.js');
+  let prompt;
+  try {
+    prompt = new Template(text).render({ messages, add_generation_prompt: true, bos_token, eos_token, ...variables });
+  } catch (cause) {
+    throw new LamellaError('template', `chat: the template cannot be used with these messages: ${/** @type {any} */ (cause)?.message ?? cause}`, { cause });
+  }
+  const end = own.idOf(eos_token);
+  const stop = [options.stop ?? [], end ?? []].flat();
+  yield* answer(session, own, own.encode(prompt, { addSpecialTokens: false }), { ...options, stop });
+}
+
+/**
+ * @param {Session} session
+ * @param {Tokenizer} tokenizer
+ * @param {number[]} tokens
+ * @param {Omit<CompleteOptions, 'tokenizer'>} options
+ */
+function answer(session, tokenizer, tokens, { stop = [], logits: hook, ...options }) {
+  const stops = [stop].flat();
+  const texts = /** @type {string[]} */ (stops.filter((text) => typeof text === 'string'));
+  if (texts.includes('')) throw badArgument('stop', 'texts that are not empty', '');
+  if (hook !== undefined && typeof hook !== 'function') throw badArgument('logits', 'a function', hook);
+  const written = generate(session, tokens, {
+    ...options,
+    stop: /** @type {number[]} */ (stops.filter((text) => typeof text !== 'string')),
+    logits: (logits, all) => {
+      logits.fill(-Infinity, tokenizer.vocabSize);   // rows that only make the vocabulary a round number
+      return hook?.(logits, all);
+    },
+  });
+  return pieces(written, tokenizer, texts);
+}
+
+/**
+ * @param {string} what
+ * @param {Session} session
+ * @param {import('./tokenizer.js').TokenizerSource | undefined} given
+ * @param {AbortSignal | null} [signal]
+ */
+async function tokenizerOf(what, session, given, signal) {
+  const { beside } = session;
+  const source = given ?? beside.tokenizer ?? beside.neighbour?.('tokenizer.json');
+  if (source === undefined) throw new LamellaError('tokenizer', `${what}: there is no tokenizer: pass { tokenizer: 'tokenizer.json' }`);
+  const tokenizer = await loadTokenizer(source, { signal });
+  // Read once, for all sessions of the model.
+  if (!given) beside.tokenizer = tokenizer;
+  if (beside.vocabSize !== undefined && tokenizer.vocabSize > beside.vocabSize) {
+    throw new LamellaError('tokenizer', `${what}: the tokenizer has ${tokenizer.vocabSize} tokens but vocab_size is ${beside.vocabSize}: they are not of one model`);
+  }
+  return tokenizer;
+}
+
+/**
+ * @param {Session} session
+ * @param {ChatOwnOptions['template']} given
+ * @param {AbortSignal | null} [signal]
+ * @returns {Promise<{ text: string, bos_token: string, eos_token: string }>}
+ */
+async function templateOf({ beside: { neighbour } }, given, signal) {
+  /** @type {any} */
+  const found = typeof given === 'object' ? given : await optional(neighbour?.('tokenizer_config.json'), async (path) => (await readJson(path, { signal }, 'tokenizer_config.json', 'template')).json);
+  const config = found ?? {};
+  let text = typeof given === 'string' ? given : config.chat_template ?? await optional(neighbour?.('chat_template.jinja'), async (path) => (await read(path, { signal })).text);
+  if (Array.isArray(text)) text = text.find(({ name }) => name === 'default')?.template;
+  const advice = "pass { template: '{% for message in messages %}...' }";
+  if (typeof text !== 'string') throw new LamellaError('template', `chat: expected a chat_template in tokenizer_config.json, got ${show(text)}: ${advice}`);
+  const token = (/** @type {any} */ value) => value?.content ?? value ?? '';
+  return { text, bos_token: token(config.bos_token), eos_token: token(config.eos_token) };
+}
+
+/**
+ * What a file holds; undefined if there is none.
+ * @template T
+ * @param {string | undefined} path
+ * @param {(path: string) => Promise<T>} read
+ * @returns {Promise<T | undefined>}
+ */
+async function optional(path, read) {
+  return path === undefined ? undefined : read(path).catch((error) => {
+    if (error.code !== 'file' && error.code !== 'http' && error.code !== 'html') throw error;
+    return undefined;
+  });
+}
