@@ -86,7 +86,7 @@ int main(int argc, char **argv) {
     check_start(argc, argv);
     lam_pool *pool = lam_pool_new(2);
     for (int i = 0; i < 40; i++) {
-        sizes n = { (int)check_size(1, 2), (int)check_size(1, 60), 0, (int)check_size(1, 24), (int)check_size(1, 4), (int)check_size(1, 9),
+        sizes n = { (int)check_size(1, 2), (int)check_size(1, i % 4 ? 60 : 4), 0, (int)check_size(1, 24), (int)check_size(1, 4), (int)check_size(1, 9),
                     (int)check_size(0, 3) * 2, (int)check_size(1, 9) };
         n.s = n.t + (int)check_size(0, i % 2 ? 150 : 0);
         check_sizes(n, i % 3 ? NULL : pool);
