@@ -54,20 +54,24 @@ export function randomNumbers(seed) {
 }
 
 /**
- * The largest weights in falling order, equal ones as they come. Sorted are only those above a floor, which sinks until they are enough.
+ * The largest weights in falling order, equal ones as they come. Sorted are only those above a floor that is searched for, e^-x.
  * @param {Float32Array} weights The largest is 1.
  * @param {number} topK 0: any number
  * @param {number} topP
  */
 function likeliest(weights, topK, topP) {
   const all = topK ? 0 : topP * sum(weights, weights.keys());
-  for (let floor = 0.01; ; floor = floor ** 2) {
-    const found = atLeast(weights, floor);
-    if (floor && (topK ? found.length < topK : sum(weights, found) < all)) continue;
-    const ids = found.sort((a, b) => weights[b] - weights[a]).slice(0, topK || undefined);
-    let rest = topP < 1 ? all || topP * sum(weights, ids) : Infinity;
-    return ids.filter((i) => rest > 0 && ((rest -= weights[i]), true));
+  let [few, enough] = [0, 104];   // e^-104 is 0 in f32
+  for (let i = 0; i < 14; i++) {
+    const [x, floor] = [(few + enough) / 2, Math.exp(-(few + enough) / 2)];
+    let amount = 0;
+    for (let j = 0; j < weights.length; j++) if (weights[j] >= floor) amount += topK ? 1 : weights[j];
+    if (amount >= (topK || all)) enough = x;
+    else few = x;
   }
+  const ids = atLeast(weights, enough < 104 ? Math.exp(-enough) : 0).sort((a, b) => weights[b] - weights[a]).slice(0, topK || undefined);
+  let rest = topP < 1 ? all || topP * sum(weights, ids) : Infinity;
+  return ids.filter((i) => rest > 0 && ((rest -= weights[i]), true));
 }
 
 /** @param {Float32Array} weights @param {number} floor */
