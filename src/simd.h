@@ -33,6 +33,13 @@ enum { SIMD_MADD_IS_FUSED = 1 };
 enum { SIMD_MADD_IS_FUSED = 0 };
 #endif
 
+/* Whether sums of bytes' products are made in more ways than one; without relaxed SIMD in wasm there is nothing to choose. */
+#if defined(LAM_RELAXED) || !defined(__wasm__)
+enum { SIMD_DOT_VARIES = 1 };
+#else
+enum { SIMD_DOT_VARIES = 0 };
+#endif
+
 /* a * b + c; one rounding or two, as the machine has it. */
 SIMD_INLINE v128_t simd_madd(v128_t a, v128_t b, v128_t c) {
 #ifdef LAM_RELAXED

@@ -17,6 +17,7 @@ quantized_way quantized_way_taken = QUANTIZED_AS_FASTER;
 /* An instruction for pairs shows itself beyond the range that we keep to: its sums stop at 32767. */
 static quantized_way way_here(void) {
     static volatile const uint32_t most = 0x7f7f7f7fu, beyond = 0xffffffffu;
+    if (!SIMD_DOT_VARIES) return QUANTIZED_IN_FOURS;
     if (quantized_way_taken != QUANTIZED_AS_FASTER) return quantized_way_taken;
     v128_t sum = simd_dot(wasm_i32x4_splat((int)most), wasm_i32x4_splat((int)beyond), simd_zero());
     return wasm_i32x4_extract_lane(sum, 0) == 2 * 32767 ? QUANTIZED_IN_PAIRS : QUANTIZED_IN_FOURS;
@@ -131,7 +132,7 @@ typedef void tile_function(const place *, size_t, const float *const *, const fl
 #define TILE(way_name, bits, rows, panels) \
     static SIMD_NOINLINE void tile_##way_name##_##bits##_##rows##x##panels(const place *p, size_t k, const float *const *row, const float *b, \
                                                                            size_t first) { \
-        tile((tile_shape){ QUANTIZED_IN_##way_name, QUANTIZED_##bits, rows, panels }, p, k, row, b, first); \
+        tile((tile_shape){ SIMD_DOT_VARIES ? QUANTIZED_IN_##way_name : QUANTIZED_IN_FOURS, QUANTIZED_##bits, rows, panels }, p, k, row, b, first); \
     }
 #define TILES(way_name, bits) TILE(way_name, bits, 1, 1) TILE(way_name, bits, 2, 1) TILE(way_name, bits, 3, 1) TILE(way_name, bits, 1, 4)
 TILES(FOURS, 8) TILES(FOURS, 4) TILES(PAIRS, 8) TILES(PAIRS, 4)
