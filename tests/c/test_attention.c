@@ -85,18 +85,19 @@ static void beside(void) {
     float *y = check_floats(queries * count * dv), *expected = check_floats(queries * count * dv), *scratch = check_floats(attention_scratch_floats(d, dv));
     attention_head heads[ATTENTION_BESIDE];
     int banded = (int)check_size(0, 1), masked = (int)check_size(0, 1);
+    float scale = check_uniform(0.3f, 30);   /* so large that a later tile of keys raises the maximum, which is each head's own */
     for (size_t i = 0; i < count; i++) {
         heads[i] = (attention_head){
             .y = expected + i * dv, .q = q + i * d, .k = k + i / group * (apart ? keys * d : d), .v = v + i / group * (apart ? keys * dv : dv),
             .y_stride = count * dv, .q_stride = count * d, .k_stride = k_stride, .v_stride = v_stride, .queries = queries, .keys = keys, .d = d, .dv = dv,
-            .scale = 0.3f, .mask = masked ? mask : NULL, .mask_stride = keys, .banded = banded,
+            .scale = scale, .mask = masked ? mask : NULL, .mask_stride = keys, .banded = banded,
             .low = -(ptrdiff_t)queries, .high = (ptrdiff_t)keys - (ptrdiff_t)queries,
         };
         attention_f32(&heads[i], 0, queries, scratch);
         heads[i].y = y + i * dv;
     }
     attention_beside_f32(heads, count, scratch);
-    if (!check_close(y, expected, queries * count * dv, 1e-6, "attention beside"))
+    if (!check_close(y, expected, queries * count * dv, 1e-5, "attention beside"))
         printf("    heads %zu in groups of %zu, d %zu dv %zu keys %zu queries %zu apart %zu banded %d masked %d\n", count, group, d, dv, keys, queries, apart, banded, masked);
     check_free(q); check_free(k); check_free(v); check_free(mask); check_free(y); check_free(expected); check_free(scratch);
 }
