@@ -1,9 +1,7 @@
-/** Pictures as the inputs of networks, prepared as CLIP's reference code prepares them. */
-import { abortSignal, badArgument, boolean, integer, pair, show } from './arguments.js';
-import { LamellaError } from './errors.js';
-import { pixelsOf } from './image/pixels.js';
-import { resize as resized } from './image/resample.js';
+/** Pictures as the inputs of networks. What decodes and resizes them is fetched with the first picture. */
 import { Tensor } from './tensor.js';
+
+export { CLIP_MEAN, CLIP_STD } from './image/clip.js';
 
 /** @typedef {import('./image/pixels.js').ImageSource} ImageSource */
 /** @typedef {import('./image/resample.js').Pixels} Pixels */
@@ -23,15 +21,6 @@ import { Tensor } from './tensor.js';
  * @property {AbortSignal | null} [signal]
  */
 
-/** CLIP's normalisation. */
-export const CLIP_MEAN = Object.freeze([0.48145466, 0.4578275, 0.40821073]);
-export const CLIP_STD = Object.freeze([0.26862954, 0.26130258, 0.27577711]);
-
-/** @type {Required<ImageOptions>} */
-const DEFAULTS = {
-  size: 224, resize: 'shortest', crop: true, interpolation: 'bicubic', mean: CLIP_MEAN, std: CLIP_STD, orientation: 'from-image', signal: null,
-};
-
 /**
  * A picture as a Tensor [1, 3, height, width]; a list of pictures as [n, 3, height, width].
  *
@@ -46,99 +35,8 @@ const DEFAULTS = {
  * @returns {Promise<Tensor>}
  * @throws {LamellaError} 'image' when the source is no picture or cannot be read, 'sharp-missing', 'argument'.
  */
-export async function toTensor(source, options = {}) {
-  const settings = checked(options);
-  const list = /** @type {readonly ImageSource[]} */ (Array.isArray(source) ? source : [source]);
-  if (!list.length) throw badArgument('image.toTensor: source', 'a picture or a list of pictures', source);
-  /** @type {Pixels[]} */
-  const pictures = [];
-  for (const one of list) pictures.push(fit(await pixelsOf(one, settings), settings));
-  const [{ width, height }] = pictures;
-  const tables = [0, 1, 2].map((c) => normalisation(settings.mean[c], settings.std[c]));
-  const stride = 3 * height * width;
-  const data = new Float32Array(pictures.length * stride);
-  pictures.forEach((picture, i) => {
-    if (picture.width !== width || picture.height !== height) {
-      throw new LamellaError('image', `image.toTensor: pictures of one batch must be equally large: number 0 is ${width} x ${height}, number ${i} ${picture.width} x ${picture.height}`);
-    }
-    tables.forEach((table, c) => spread(picture, c, table, data.subarray(i * stride + c * height * width)));
-  });
-  return new Tensor(data, [pictures.length, 3, height, width]);
-}
-
-/**
- * @param {ImageOptions} options
- * @returns {Required<ImageOptions>}
- */
-function checked(options) {
-  for (const name of Object.keys(options)) {
-    if (!Object.hasOwn(DEFAULTS, name)) throw new LamellaError('argument', `image.toTensor: there is no option ${show(name)}; known: ${Object.keys(DEFAULTS).join(', ')}`);
-  }
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const settings = /** @type {Required<ImageOptions>} */ ({ ...DEFAULTS, ...given });
-  const { size, resize, crop, mean, std, orientation, signal } = settings;
-  abortSignal('image.toTensor: signal', signal);
-  if (!['shortest', 'squash', 'none'].includes(resize)) throw badArgument('image.toTensor: resize', "'shortest', 'squash' or 'none'", resize);
-  if (!['from-image', 'none'].includes(orientation)) throw badArgument('image.toTensor: orientation', "'from-image' or 'none'", orientation);
-  pair('image.toTensor: size', size, 1);
-  if (typeof crop === 'number') integer('image.toTensor: crop', crop, 1);
-  else boolean('image.toTensor: crop', crop);
-  for (const [name, values] of Object.entries({ mean, std })) {
-    if (!Array.isArray(values) || values.length !== 3 || !values.every(Number.isFinite)) throw badArgument(`image.toTensor: ${name}`, 'three numbers', values);
-  }
-  if (std.includes(0)) throw badArgument('image.toTensor: std', 'numbers other than 0', std);
-  return settings;
-}
-
-/**
- * @param {Pixels} picture
- * @param {Required<ImageOptions>} settings
- * @returns {Pixels} Resized and cropped.
- */
-function fit(picture, { size, resize, crop, interpolation }) {
-  const { width, height } = picture;
-  if (resize === 'none') return resized(picture, width, height, interpolation);
-  const [h, w] = pair('image.toTensor: size', size, 1);
-  if (resize === 'squash') return resized(picture, w, h, interpolation);
-  // The division last, as in torchvision, because it rounds.
-  const isTall = width * h <= w * height;
-  const newWidth = isTall ? w : Math.max(w, Math.trunc(h * width / height));
-  const newHeight = isTall ? Math.max(h, Math.trunc(w * height / width)) : h;
-  if (crop === false) return resized(picture, newWidth, newHeight, interpolation);
-  const [cropHeight, cropWidth] = crop === true ? [h, w] : [crop, crop];
-  if (cropHeight > newHeight || cropWidth > newWidth) throw new LamellaError('argument', `image.toTensor: crop: expected at most ${Math.min(newWidth, newHeight)}, got ${crop}`);
-  const left = halfToEven((newWidth - cropWidth) / 2);
-  const top = halfToEven((newHeight - cropHeight) / 2);
-  return resized(picture, newWidth, newHeight, interpolation, { left, top, width: cropWidth, height: cropHeight });
-}
-
-/**
- * Python's round.
- * @param {number} x A multiple of 0.5.
- */
-function halfToEven(x) {
-  const down = Math.floor(x);
-  return x === down || down % 2 === 0 ? down : down + 1;
-}
-
-/**
- * What becomes of each of the 256 values, in f32 step by step as PyTorch computes it.
- * @param {number} mean
- * @param {number} std
- * @returns {Float32Array}
- */
-function normalisation(mean, std) {
-  const { fround } = Math;
-  return Float32Array.from({ length: 256 }, (_, value) => fround(fround(value / 255) - fround(mean)) / fround(std));
-}
-
-/**
- * One channel of a picture, each value by the table.
- * @param {Pixels} picture RGB, alpha not used.
- * @param {number} c
- * @param {Float32Array} table
- * @param {Float32Array} y
- */
-function spread({ data, width, height, channels }, c, table, y) {
-  for (let i = 0, at = c; i < width * height; i++, at += channels) y[i] = table[data[at]];
+export async function toTensor(source, options) {
+  const { normalised } = await import('./image/pictures.js');
+  const { data, shape } = await normalised(source, options);
+  return new Tensor(data, shape);
 }

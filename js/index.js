@@ -2,6 +2,7 @@
 export { compile } from './compile.js';
 export { LamellaError } from './errors.js';
 export * as F from './functional.js';
+export { chat, complete, generate } from './generation.js';
 export * as image from './image.js';
 export { init } from './init.js';
 export { Model } from './model.js';
@@ -10,7 +11,5 @@ export { Module, Parameter } from './module.js';
 export * as nn from './nn/index.js';
 export { SymbolicTensor, Tensor } from './tensor.js';
 export { Session } from './session.js';
-export { chat, complete } from './text/chat.js';
-export { generate } from './text/generate.js';
 export * as text from './text/index.js';
 export * as safetensors from './weights/safetensors.js';

@@ -5,12 +5,12 @@
 //   dist/host.js           the worker's program as text
 //   dist/tokenizers.js     the package @huggingface/tokenizers, imported when a tokenizer is loaded; tokenizers.LICENSE.txt is its licence
 //   dist/jinja.js          the package @huggingface/jinja, imported when a chat template is used; jinja.LICENSE.txt is its licence
-//   dist/lamella.js        all of js/ in one file, for CDNs; fetches the build it needs from dist/wasm/
+//   dist/lamella.js        all of js/, for CDNs; what it imports, at once or on demand, is beside it in dist/lamella-*.js and in dist/wasm/
 // Does at once what has not changed.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { setupPackages, setupToolchain, toolchain } from './setup.mjs';
@@ -112,14 +112,32 @@ const buildsApart = {
   },
 };
 
-/** @param {string} entry */
-async function bundle(entry, /** @type {import('esbuild').Format} */ format) {
+/**
+ * @param {string} entry
+ * @param {import('esbuild').BuildOptions} options
+ */
+async function bundles(entry, options) {
   const esbuild = await import('esbuild');
   const { outputFiles } = await esbuild.build({
-    entryPoints: [join(ROOT, entry)], bundle: true, minify: true, format, platform: 'neutral', target: 'es2022', write: false,
-    external: ['node:*', 'sharp'], plugins: [buildsApart], legalComments: 'none', logLevel: 'error',
+    entryPoints: { lamella: join(ROOT, entry) }, bundle: true, minify: true, platform: 'neutral', target: 'es2022', write: false, outdir: DIST,
+    external: ['node:*', 'sharp'], plugins: [buildsApart], legalComments: 'none', logLevel: 'error', ...options,
   });
-  return outputFiles[0].text;
+  return outputFiles ?? [];
+}
+
+/** @param {string} entry */
+async function bundle(entry, /** @type {import('esbuild').Format} */ format) {
+  const [{ text }] = await bundles(entry, { format });
+  return text;
+}
+
+/** dist/lamella.js and its chunks; those of an older build go when all of the new ones are there. */
+async function bundleInParts() {
+  const files = await bundles('js/index.js', { format: 'esm', splitting: true, chunkNames: 'lamella-[name]-[hash]' });
+  const parts = files.map(({ path }) => basename(path));
+  for (const { path, contents } of files) if (basename(path) !== 'lamella.js') write(path, contents);
+  write(join(DIST, 'lamella.js'), files[parts.indexOf('lamella.js')].contents);   // when what it imports is there
+  for (const name of readdirSync(DIST)) if (/^lamella-.*\.js$/.test(name) && !parts.includes(name)) rmSync(join(DIST, name));
 }
 
 /**
@@ -144,12 +162,13 @@ async function bundleScripts() {
   }
   await bundlePackage('tokenizers', 'tokenizers.mjs', 'Apache License 2.0', 'export declare const Tokenizer: new (tokenizer: object, config: object) => any;');
   await bundlePackage('jinja', 'index.js', 'MIT License', 'export declare const Template: new (text: string) => { render(variables: object): string };');
-  if (existsSync(join(ROOT, 'js/index.js'))) write(join(DIST, 'lamella.js'), await bundle('js/index.js', 'esm'));
+  await bundleInParts();
 }
 
-/** What a page fetches: the JavaScript and one build. */
+/** The files of dist/; what pages fetch of them tells tests/bench/size.mjs. */
 function printSizes() {
-  const files = ['lamella.js', 'tokenizers.js', 'jinja.js', ...BUILDS.flatMap(build => [`wasm/${build}.wasm`, `wasm/${build}.js`])];
+  const parts = readdirSync(DIST).filter(name => /^lamella-.*\.js$/.test(name));
+  const files = ['lamella.js', ...parts, 'tokenizers.js', 'jinja.js', ...BUILDS.flatMap(build => [`wasm/${build}.wasm`, `wasm/${build}.js`])];
   console.log(`${'bytes'.padEnd(28)}${['raw', 'gzip', 'brotli'].map(name => name.padStart(9)).join('')}`);
   for (const name of files.filter(file => existsSync(join(DIST, file)))) {
     const bytes = readFileSync(join(DIST, name));

@@ -3,6 +3,7 @@
  * synchronous, because the trace wants its errors at the line that caused them.
  */
 import { LamellaError } from '../js/errors.js';
+import { breathe } from './breathe.js';
 
 /** @typedef {import('./engine.js').Engine} Engine */
 /** @typedef {import('../js/trace.js').CallArgument} CallArgument */
@@ -367,16 +368,3 @@ const encoder = new TextEncoder();
 
 /** @param {number} bytes */
 const roundUp = (bytes) => (bytes + 7) & ~7;
-
-/** Lets the event loop do everything that waits: messages, input, painting. @returns {Promise<void>} */
-export function breathe() {
-  if (typeof setImmediate === 'function') return new Promise((resolve) => { setImmediate(resolve); });
-  return new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
-}

@@ -1,11 +1,9 @@
 /**
- * A model in a worker. `RemoteRunner` is the page's side and has a Runner's asynchronous methods; `serve` is the worker's side, a Runner
+ * A model in a worker, the page's side: `RemoteRunner` has a Runner's asynchronous methods. The other side is host-entry.js, a Runner
  * that answers messages. A request is { id, method, args }, an answer { id, result } or { id, error }; { id, abort } stops a request.
  */
 import { LamellaError } from '../js/errors.js';
-import { createEngine } from './engine.js';
 import { nodeModule } from '../js/platform.js';
-import { Runner } from './runner.js';
 
 /** @typedef {import('./runner.js').Answer} Answer */
 /** @typedef {import('./runner.js').Compiled} Compiled */
@@ -15,59 +13,6 @@ import { Runner } from './runner.js';
 /** @typedef {{ id: number, method: string, args: any[] } | { id: number, abort: true }} Request */
 /** @typedef {{ id: number, result?: any, error?: SentError }} Reply */
 /** @typedef {{ name: string, message: string, code?: string, path?: string }} SentError */
-/**
- * What a Worker and a worker's own scope have in common, in browsers and in Node.
- * @typedef {object} Port
- * @property {(message: any, transfer?: any[]) => void} postMessage
- */
-
-// ---- the worker's side --------------------------------------------------------------------------------------------
-
-/**
- * @param {Port} port
- * @returns {(request: Request) => Promise<void>} What to call with each message.
- */
-export function serve(port) {
-  /** @type {Runner | null} */
-  let runner = null;
-  /** Requests that can be stopped. @type {Map<number, AbortController>} */
-  const running = new Map();
-
-  /** @type {Record<string, (...args: any[]) => Promise<any>>} */
-  const methods = {
-    async start(engineOptions) {
-      const engine = await createEngine(engineOptions);
-      runner = new Runner(engine);
-      return { build: engine.build, threads: engine.threads };
-    },
-    async forward(session, inputs, { abortable, profile }, id) {
-      const controller = abortable ? new AbortController() : null;
-      if (controller) running.set(id, controller);
-      try {
-        return await /** @type {Runner} */ (runner).forward(session, inputs, { signal: controller?.signal, profile });
-      } finally {
-        running.delete(id);
-      }
-    },
-  };
-  return async (request) => {
-    const { id } = request;
-    if ('abort' in request) {
-      running.get(id)?.abort();
-      return;
-    }
-    try {
-      const method = methods[request.method] ?? (/** @type {any} */ (runner))[request.method].bind(runner);
-      const result = await method(...request.args, id);
-      port.postMessage({ id, result }, result?.outputs?.map((/** @type {Numbers} */ output) => output.data.buffer) ?? []);
-    } catch (error) {
-      const { name, message, code, path } = /** @type {any} */ (error);
-      port.postMessage({ id, error: { name, message, code, path } });
-    }
-  };
-}
-
-// ---- the page's side ----------------------------------------------------------------------------------------------
 
 /** A Runner that lives in a worker of its own. */
 export class RemoteRunner {

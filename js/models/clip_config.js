@@ -1,7 +1,7 @@
 /** The configurations of CLIP with a ResNet: open_clip's names and its form of a configuration, checked. */
 import { badArgument, boolean, divides, integer, options, show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
-import { CLIP_MEAN, CLIP_STD } from '../image.js';
+import { CLIP_MEAN, CLIP_STD } from '../image/clip.js';
 
 /**
  * open_clip's form of a model: `model_configs/RN50.json`, or `model_cfg` of an `open_clip_config.json`.

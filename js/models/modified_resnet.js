@@ -1,6 +1,6 @@
 import { badArgument, boolean, divides, integer, options, show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
-import { CLIP_MEAN, CLIP_STD } from '../image.js';
+import { CLIP_MEAN, CLIP_STD } from '../image/clip.js';
 import { Module } from '../module.js';
 import { AttentionPool2d } from '../nn/attention.js';
 import { Sequential } from '../nn/containers.js';

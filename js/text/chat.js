@@ -7,51 +7,17 @@ import { loadTokenizer, read, readJson } from './tokenizer.js';
 
 /** @typedef {import('../session.js').Session} Session */
 /** @typedef {import('./tokenizer.js').Tokenizer} Tokenizer */
-/**
- * @typedef {object} TextOptions
- * @property {import('./tokenizer.js').TokenizerSource} [tokenizer] Default: compile's, or the `tokenizer.json` beside the checkpoint.
- * @property {string | number | readonly (string | number)[]} [stop] Texts and tokens that end it; they are not given out.
- */
-/**
- * @typedef {object} ChatOwnOptions
- * @property {string | { chat_template?: unknown, bos_token?: unknown, eos_token?: unknown }} [template] A template in Jinja, or what a `tokenizer_config.json` holds. Default: the
- *   `tokenizer_config.json` beside the checkpoint, or the `chat_template.jinja` there.
- * @property {Record<string, unknown>} [variables] What the template may use besides messages: tools, ...
- */
-/** @typedef {Omit<import('./generate.js').GenerateOptions, 'stop'> & TextOptions} CompleteOptions */
-/** @typedef {CompleteOptions & ChatOwnOptions} ChatOptions */
+/** @typedef {import('../generation.js').CompleteOptions} CompleteOptions */
+/** @typedef {import('../generation.js').ChatOwnOptions} ChatOwnOptions */
 
-/**
- * Continues a text.
- *
- *     for await (const piece of complete(session, 'Once upon a time', { temperature: 0.8, maxTokens: 200, stop: '\n\n' })) write(piece);
- *
- * @param {Session} session
- * @param {string} prompt The tokenizer puts in front what it puts before texts.
- * @param {CompleteOptions} [options] And those of generate.
- * @returns {AsyncGenerator<string, void, void>} Pieces of whole characters.
- * @throws {LamellaError} 'tokenizer': there is none, or it is not the model's; what generate throws.
- */
+/** complete of the package. @type {typeof import('../generation.js').complete} */
 export async function* complete(session, prompt, { tokenizer, ...options } = {}) {
   if (typeof prompt !== 'string') throw badArgument('complete: prompt', 'a string', prompt);
   const own = await tokenizerOf('complete', session, tokenizer, options.signal);
   yield* answer(session, own, own.encode(prompt), options);
 }
 
-/**
- * Answers in a conversation.
- *
- *     const messages = [{ role: 'user', content: 'What is a lamella?' }];
- *     for await (const piece of chat(session, messages, { maxTokens: 200 })) write(piece);
- *
- * The whole conversation is given each time; the session computes what is new. It ends at the template's end-of-text token, too.
- *
- * @param {Session} session
- * @param {readonly Record<string, unknown>[]} messages What the template takes: `{ role: 'system' | 'user' | 'assistant', content }`.
- * @param {ChatOptions} [options] And those of generate.
- * @returns {AsyncGenerator<string, void, void>} Pieces of whole characters.
- * @throws {LamellaError} 'template': there is none, or it threw (`error.cause`); 'tokenizer'; what generate throws.
- */
+/** chat of the package. @type {typeof import('../generation.js').chat} */
 export async function* chat(session, messages, { tokenizer, template, variables, ...options } = {}) {
   if (!Array.isArray(messages) || !messages.length) throw badArgument('chat: messages', "an array, [{ role: 'user', content: 'Hello' }]", messages);
   const own = await tokenizerOf('chat', session, tokenizer, options.signal);

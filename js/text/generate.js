@@ -1,31 +1,12 @@
 /** Tokens as a language model writes them. */
 import { abortSignal, badArgument, boolean, finite, integer, options, probability } from '../arguments.js';
 import { LamellaError } from '../errors.js';
-import { breathe } from '../../web/runner.js';
+import { breathe } from '../../web/breathe.js';
 import { penalize, randomNumbers, sample } from './sampling.js';
 
 /** @typedef {import('../session.js').Session} Session */
-/** @typedef {{ tokens: number, milliseconds: number, tokensPerSecond: number }} Pace */
-/** @typedef {{ prefill: Pace, decode: Pace }} Timing prefill: the tokens that were given, but for those that the session had kept, and the first answer; decode: all others. */
-/**
- * @typedef {object} GenerateOptions
- * @property {number} [maxTokens] How many; left out, as many as the context has room for.
- * @property {number} [temperature] Logits are divided by it before one is drawn. 0 (default): the likeliest each time, so that who asks for nothing gets the same
- *   answer each time.
- * @property {number} [topK] Only so many of the likeliest; 0 (default): all.
- * @property {number} [topP] Of those the fewest likeliest that together have this probability; 1 (default): all.
- * @property {number} [minP] Of those the ones at least this many times as probable as the likeliest; 0 (default): all.
- * @property {number} [repetitionPenalty] Divides the positive logits of tokens that were there and multiplies the negative ones; 1 (default): none.
- * @property {number} [seed] An integer: the same tokens for the same seed. Left out, others each time.
- * @property {number | readonly number[]} [stop] Tokens that end it; they are not given out.
- * @property {boolean} [slide] What happens when the context is full before maxTokens are there: false (default) throws; true forgets the older half of the tokens
- *   behind the first `keep` and computes the rest anew, which takes as long as a prompt of that length.
- * @property {number} [keep] Tokens at the beginning that sliding leaves there; default 0.
- * @property {(logits: Float32Array, tokens: readonly number[]) => unknown} [logits] May change the logits [vocab_size] in place, after the penalty and before
- *   everything else (-Infinity forbids a token); `tokens` are all so far. It is awaited.
- * @property {(timing: Timing) => void} [onTiming] Called for each token, before it is given out.
- * @property {AbortSignal | null} [signal] Ends it within one token, by throwing the signal's reason. The session can be used again.
- */
+/** @typedef {import('../generation.js').GenerateOptions} GenerateOptions */
+/** @typedef {import('../generation.js').Pace} Pace */
 
 /** What generate assumes of options that are left out. */
 const DEFAULTS = {
@@ -33,24 +14,12 @@ const DEFAULTS = {
   logits: /** @type {any} */ (null), onTiming: /** @type {any} */ (null), signal: /** @type {any} */ (null),
 };
 
-/**
- * Continues a sequence of tokens, one at a time.
- *
- *     for await (const token of generate(session, prompt, { maxTokens: 100, temperature: 0.8, topP: 0.95, stop: [2] })) console.log(token);
- *
- * What the session has seen of the beginning of `tokens` is not computed again (session.sync), so a conversation is given whole each time.
- *
- * @param {Session} session Of a model that makes logits of tokens.
- * @param {ArrayLike<number>} tokens What is to be continued, at least one.
- * @param {GenerateOptions} [given]
- * @returns {AsyncGenerator<number, void, void>}
- * @throws {LamellaError} At once: 'argument'. While iterating: 'shape', the context is full; 'state', the hook left no token possible; what session.sync throws.
- */
-export function generate(session, tokens, given) {
+/** generate of the package. @type {typeof import('../generation.js').generate} */
+export async function* generate(session, tokens, given) {
   if (typeof session?.sync !== 'function') throw badArgument('generate: session', 'a session, await model.session({ context: 512 })', session);
   const ids = Array.from(tokens ?? [], (id, i) => integer(`generate: tokens[${i}]`, Number(id), 0));
   if (!ids.length) throw badArgument('generate: tokens', 'at least one', tokens);
-  return write(session, ids, checked(given ?? {}, session.context));
+  yield* write(session, ids, checked(given ?? {}, session.context));
 }
 
 /** @param {GenerateOptions} given @param {number} context */

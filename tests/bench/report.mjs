@@ -96,9 +96,10 @@ function jobTable(job, { contestants, times, errors, reasons }) {
   return rows.length > 1 ? `${WORK[job].title}\n${table(rows)}` : undefined;
 }
 
-function sizeTable({ scripts, builds }) {
-  const rows = [['Brotli over the wire', 'in JavaScript', 'as .wasm'], ['scripts', kB(scripts), '']];
+function sizeTable({ scripts, builds, onDemand }) {
+  const rows = [['Brotli over the wire', 'in JavaScript', 'as .wasm'], ['scripts of every page', kB(scripts), '']];
   for (const { name, embedded, wasm } of builds) rows.push([name, kB(embedded), kB(wasm)]);
+  for (const [name, bytes] of Object.entries(onDemand)) rows.push([`on demand: ${name}`, kB(bytes), '']);
   return table(rows);
 }
 
@@ -115,7 +116,7 @@ function roofTable(times) {
 export function report(run, rows) {
   const list = verdicts(run, rows);
   const { wire, largest } = run.sizes;
-  list.push({ work: `JS + one build (${largest}), brotli`, bar: `<= ${kB(WIRE_LIMIT)}`, ours: kB(wire), beside: '', reached: wire <= WIRE_LIMIT, verdict: wire <= WIRE_LIMIT ? 'pass' : 'MISS' });
+  list.push({ work: `JS of every page + one build (${largest}), brotli`, bar: `<= ${kB(WIRE_LIMIT)}`, ours: kB(wire), beside: '', reached: wire <= WIRE_LIMIT, verdict: wire <= WIRE_LIMIT ? 'pass' : 'MISS' });
   const busy = median(run.othersBusy);
   const settings = run.contestants.filter(({ version }) => version).map(({ label, version, note }) => `  ${label} ${version}${note ? `: ${note}` : ''}`);
   const jobs = Object.keys(WORK).filter(job => WORK[job].title && !ROOFS.includes(job));

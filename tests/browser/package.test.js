@@ -50,18 +50,19 @@ for (const name of BROWSERS) {
           assert.deepEqual((await page.evaluate(() => globalThis.fixture.buildsHere())).sort(), [...builds].sort());
         });
 
-        it('is one file that fetches the rest: a text by CLIP, with the tokenizer beside the checkpoint', async () => {
+        it('is one import that fetches the rest: a text by CLIP, with the tokenizer beside the checkpoint, and a picture', async () => {
           const shape = await page.evaluate(async root => {
-            const { compile, models } = await import(`${root}dist/lamella.js`);
+            const { compile, image, models } = await import(`${root}dist/lamella.js`);
             const config = await (await fetch(`${root}demo/model/config.json`)).json();
             const clip = await compile(new models.CLIP(config), { weights: `${root}demo/model/model.safetensors`, methods: ['encodeText'] });
             const ids = (await clip.tokenizer()).encode('a happy cat');
             const texts = (await clip.encodeText('a happy cat')).toArray();
             const same = (await clip.encodeText(ids)).toArray();
             clip.dispose();
-            return [texts.length, texts[0].length, JSON.stringify(texts) === JSON.stringify(same)];
+            const picture = await image.toTensor({ data: new Uint8Array(12), width: 2, height: 2 });
+            return [texts.length, texts[0].length, JSON.stringify(texts) === JSON.stringify(same), ...picture.shape];
           }, server.url);
-          assert.deepEqual(shape, [1, 256, true]);
+          assert.deepEqual(shape, [1, 256, true, 1, 3, 224, 224]);
         });
 
         for (const build of builds) {

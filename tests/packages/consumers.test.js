@@ -17,7 +17,7 @@ const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
 
 /** A user's own model with known weights: y = relu(x W^T + b) + x, so that the answer can be written down. */
 const program = `
-import { compile, Module, nn, F, safetensors, text as texts } from 'lamella';
+import { compile, generate, image, models, Module, nn, F, safetensors, Tensor, text as texts } from 'lamella';
 
 class Residual extends Module {
   constructor() { super(); this.fc = new nn.Linear(3, 3); this.act = new nn.ReLU(); }
@@ -33,10 +33,18 @@ const tokenizer = await texts.loadTokenizer({
   added_tokens: [], normalizer: null, pre_tokenizer: { type: 'Whitespace' }, post_processor: null, decoder: null,
   model: { type: 'WordPiece', unk_token: 'x', continuing_subword_prefix: '##', vocab: { x: 0, cat: 1, sits: 2 } },
 });
-const text = [...y.data, ...tokenizer.encode('cat sits')].join(',') + ' ' + model.engine.build;
+// The parts that are fetched on demand: pictures, and text. All logits are 0, so the first token is the likeliest.
+const picture = await image.toTensor({ data: new Uint8Array(12), width: 2, height: 2 }, { size: 5 });
+const module = new models.LlamaForCausalLM({ vocab_size: 4, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 8 });
+const zeros = [...module.stateDict()].map(([name, { shape }]) => [name, new Tensor(new Float32Array(shape.reduce((a, b) => a * b)), shape)]);
+const writer = await compile(module, { weights: Object.fromEntries(zeros), ...OPTIONS });
+const written = [];
+for await (const token of generate(await writer.session({ context: 8 }), [3], { maxTokens: 2 })) written.push(token);
+const text = [...y.data, ...tokenizer.encode('cat sits'), ...picture.shape, ...written].join(',') + ' ' + model.engine.build;
 model.dispose();
+writer.dispose();
 `;
-const expected = '16,2,3.5,1,2';
+const expected = '16,2,3.5,1,2,1,3,5,5,0,0';
 
 /** @type {string} */ let work;
 /** @type {string} */ let tarball;
@@ -61,7 +69,7 @@ async function project(name, files) {
 test('the tarball holds what a user needs and nothing else', async () => {
   const { stdout } = await run('tar', ['-tzf', tarball]);
   const files = stdout.trim().split('\n').map((file) => file.replace(/^package\//, ''));
-  for (const needed of ['package.json', 'README.md', 'LICENSE', 'js/MODELS.md', 'js/index.js', 'web/engine.js', 'dist/wasm/simd.js', 'dist/wasm/relaxed-threads.js', 'dist/tokenizers.js', 'dist/tokenizers.LICENSE.txt', 'dist/jinja.js', 'dist/jinja.LICENSE.txt']) {
+  for (const needed of ['package.json', 'README.md', 'LICENSE', 'js/MODELS.md', 'js/index.js', 'web/engine.js', 'dist/wasm/simd.js', 'dist/wasm/relaxed-threads.js', 'dist/lamella.js', 'dist/tokenizers.js', 'dist/tokenizers.LICENSE.txt', 'dist/jinja.js', 'dist/jinja.LICENSE.txt']) {
     assert.ok(files.includes(needed), `${needed} is not packed`);
   }
   const foreign = files.filter((file) => /^(tests|demo|src|build|node_modules|\.toolchain)\//.test(file));
@@ -72,8 +80,8 @@ test('the tarball holds what a user needs and nothing else', async () => {
 });
 
 test('a fresh Node project', async (t) => {
-  const main = program.replace('OPTIONS', '{}') + 'console.log(text);\n';
-  const inWorker = program.replace('OPTIONS', '{ worker: true }') + 'console.log(text);\n';
+  const main = program.replaceAll('OPTIONS', '{}') + 'console.log(text);\n';
+  const inWorker = program.replaceAll('OPTIONS', '{ worker: true }') + 'console.log(text);\n';
   const folder = await project('in-node', { 'main.js': main, 'worker.js': inWorker, 'main.cjs': "const { nn, compile } = require('lamella');\nconsole.log(typeof nn.Conv2d, typeof compile);\n" });
   const packages = (await readdir(join(folder, 'node_modules'))).filter((name) => !name.startsWith('.'));
   assert.deepEqual(packages, ['lamella'], 'installing lamella installs other packages');
@@ -113,7 +121,7 @@ console.log(data);
 
 const page = {
   'index.html': '<!doctype html><title>app</title><script type="module" src="/main.js"></script>',
-  'main.js': `${program.replace('OPTIONS', "location.hash ? { worker: true } : {}")}\ndocument.title = text;\n`,
+  'main.js': `${program.replaceAll('OPTIONS', "location.hash ? { worker: true } : {}")}\ndocument.title = text;\n`,
 };
 
 /** The text that the page puts into its title. */
