@@ -44,7 +44,8 @@ export class Model {
     this.module = module;
     const { build, threads } = runner.engine;
     this.#engine = { build, threads };
-    this.#beside = { tokenizer, neighbour, vocabSize: /** @type {any} */ (module).config?.vocab_size };
+    const { vocab_size: vocabSize, eos_token_id: end } = /** @type {any} */ (module).config ?? {};
+    this.#beside = { tokenizer, neighbour, vocabSize, ends: [end ?? []].flat() };
   }
 
   /** Names of what the model can be asked: 'forward' and those of `module.methods`. @returns {string[]} */

@@ -38,6 +38,8 @@ const SCORING = ['softmax', 'sigmoid'];
  * Source: configuration_deepseek.py of DeepSeek-VL2, whose defaults but that of hidden_act these are; modeling_deepseek.py for what they mean.
  */
 export class DeepseekV2Config {
+  /** The class, as errors name it: a minifier gives it another name. */
+  static kind = 'DeepseekV2Config';
   vocab_size = 102400;
   hidden_size = 4096;
   /** Width of a dense layer's MLP. */
@@ -125,10 +127,11 @@ export class DeepseekV2Config {
    * @throws {LamellaError} 'argument': a field has no such value, or two contradict each other (both are named).
    */
   constructor(fields = {}) {
-    if (typeof fields !== 'object' || fields === null || Array.isArray(fields)) throw badArgument('DeepseekV2Config', 'an object of fields, { hidden_size: 2048 }', fields);
-    if (fields.language_config) throw new LamellaError('argument', 'DeepseekV2Config: language_config: expected the fields of a language model, got a model that has one; read it with DeepseekV2Config.fromPretrained');
+    const { kind } = new.target;
+    if (typeof fields !== 'object' || fields === null || Array.isArray(fields)) throw badArgument(kind, 'an object of fields, { hidden_size: 2048 }', fields);
+    if (fields.language_config) throw new LamellaError('argument', `${kind}: language_config: expected the fields of a language model, got a model that has one; read it with DeepseekV2Config.fromPretrained`);
     const camel = Object.keys(fields).find((name) => /[A-Z]/.test(name) && snake(name) in this);
-    if (camel) throw new LamellaError('argument', `DeepseekV2Config: "${camel}" is spelled ${snake(camel)}, as in config.json`);
+    if (camel) throw new LamellaError('argument', `${kind}: "${camel}" is spelled ${snake(camel)}, as in config.json`);
     Object.assign(this, Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)));
     this.num_key_value_heads ??= this.num_attention_heads;
     readRopeParameters(this, fields);
@@ -136,7 +139,8 @@ export class DeepseekV2Config {
     checkSizes(this);
     if (this.use_mla) checkMla(this);
     else checkMha(this);
-    rope(this);
+    checkRope(this);
+    checkRouting(this);
     if (this.n_routed_experts !== null) checkExperts(this);
   }
 
@@ -147,14 +151,14 @@ export class DeepseekV2Config {
    * @param {SourceLike | Record<string, any>} source
    * @param {SourceOptions} [options]
    * @returns {Promise<DeepseekV2Config>}
-   * @throws {LamellaError} 'argument': it is no config.json of DeepSeek's; what the constructor throws; 'http', 'file'.
+   * @throws {LamellaError} 'argument': it is no config.json of DeepSeek's, or lacks vocab_size, hidden_size, num_hidden_layers or num_attention_heads; what the constructor throws; 'http', 'file'.
    */
   static async fromPretrained(source, options = {}) {
-    const json = await readConfig(source, options);
+    const json = await readConfig(source, options, 'DeepseekV2Config');
     const fields = json.language_config ?? json;
     const type = fields.model_type ?? (/DeepseekV3/.test(fields.architectures?.[0] ?? '') ? 'deepseek_v3' : 'deepseek_v2');
     if (type !== 'deepseek_v2' && type !== 'deepseek_v3') throw badArgument('DeepseekV2Config: model_type', '"deepseek_v2" or "deepseek_v3"', type);
-    return new DeepseekV2Config({ ...(type === 'deepseek_v3' ? PUBLISHED_V3 : PUBLISHED), ...fields });
+    return new DeepseekV2Config({ ...(type === 'deepseek_v3' ? PUBLISHED_V3 : PUBLISHED), ...complete('DeepseekV2Config', fields) });
   }
 }
 
@@ -209,26 +213,27 @@ export function contextLength({ rope_scaling: scaling, max_position_embeddings: 
 function readRopeParameters(own, fields) {
   const given = fields.rope_parameters;
   if (given === undefined || given === null) return;
-  if (typeof given !== 'object') throw badArgument('DeepseekV2Config: rope_parameters', 'an object', given);
+  if (typeof given !== 'object') throw badArgument(named(own, 'rope_parameters'), 'an object', given);
   const { rope_theta: theta, ...scaling } = given;
-  if (theta !== undefined) own.rope_theta = agreeing('rope_theta', fields.rope_theta ?? theta, 'rope_parameters.rope_theta', theta);
+  if (theta !== undefined) own.rope_theta = agreeing(own, 'rope_theta', fields.rope_theta ?? theta, 'rope_parameters.rope_theta', theta);
   const type = scaling.rope_type ?? scaling.type ?? 'default';
   const other = fields.rope_scaling;
-  if (other) agreeing('rope_scaling.type', other.type ?? other.rope_type, 'rope_parameters.rope_type', type);
+  if (other) agreeing(own, 'rope_scaling.type', other.type ?? other.rope_type, 'rope_parameters.rope_type', type);
   if (type !== 'default') own.rope_scaling = scaling;
 }
 
 /**
  * @template T
+ * @param {DeepseekV2Config} own
  * @param {string} name
  * @param {T} value
  * @param {string} otherName
  * @param {T} other
  * @returns {T}
  */
-function agreeing(name, value, otherName, other) {
+function agreeing(own, name, value, otherName, other) {
   if (value === other) return value;
-  throw contradiction(`${name} ${show(value)} and ${otherName} ${show(other)}`);
+  throw contradiction(own, `${name} ${show(value)} and ${otherName} ${show(other)}`);
 }
 
 /**
@@ -238,14 +243,20 @@ function agreeing(name, value, otherName, other) {
  */
 function readBias(own, fields) {
   const { attention_bias: bias, use_attention_bias: other } = fields;
-  boolean('DeepseekV2Config: attention_bias', own.attention_bias);
-  boolean('DeepseekV2Config: use_attention_bias', own.use_attention_bias);
-  if (bias !== undefined && other !== undefined) agreeing('attention_bias', bias, 'use_attention_bias', other);
+  boolean(named(own, 'attention_bias'), own.attention_bias);
+  boolean(named(own, 'use_attention_bias'), own.use_attention_bias);
+  if (bias !== undefined && other !== undefined) agreeing(own, 'attention_bias', bias, 'use_attention_bias', other);
   own.attention_bias = own.use_attention_bias = own.attention_bias || own.use_attention_bias;
 }
 
-/** @param {string} both */
-const contradiction = (both) => new LamellaError('argument', `DeepseekV2Config: ${both} contradict each other`);
+/** @param {DeepseekV2Config} own @param {string} both */
+const contradiction = (own, both) => new LamellaError('argument', `${kindOf(own)}: ${both} contradict each other`);
+
+/** @param {DeepseekV2Config} own */
+const kindOf = (own) => /** @type {typeof DeepseekV2Config} */ (own.constructor).kind;
+
+/** How an error about a field begins. @param {DeepseekV2Config} own @param {string} field */
+const named = (own, field) => `${kindOf(own)}: ${field}`;
 
 /**
  * @param {DeepseekV2Config} own
@@ -253,33 +264,51 @@ const contradiction = (both) => new LamellaError('argument', `DeepseekV2Config: 
  * @param {number} [least]
  */
 function counts(own, names, least = 1) {
-  for (const name of names) integer(`DeepseekV2Config: ${name}`, own[name], least);
+  for (const name of names) integer(named(own, name), own[name], least);
 }
 
 /** @param {DeepseekV2Config} own */
 function checkSizes(own) {
   counts(own, ['vocab_size', 'hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads', 'num_key_value_heads', 'max_position_embeddings', 'moe_layer_freq']);
   counts(own, ['first_k_dense_replace'], 0);
-  for (const name of /** @type {const} */ (['use_mla', 'mlp_bias', 'tie_word_embeddings', 'norm_topk_prob', 'rope_interleave'])) boolean(`DeepseekV2Config: ${name}`, own[name]);
-  for (const name of /** @type {const} */ (['rms_norm_eps', 'rope_theta', 'routed_scaling_factor', 'attention_dropout', 'ffn_dropout'])) finite(`DeepseekV2Config: ${name}`, own[name]);
-  if (!Object.hasOwn(ACT2FN, own.hidden_act)) throw badArgument('DeepseekV2Config: hidden_act', Object.keys(ACT2FN).join(', '), own.hidden_act);
-  if (own.rope_scaling !== null && typeof own.rope_scaling !== 'object') throw badArgument('DeepseekV2Config: rope_scaling', 'null or an object', own.rope_scaling);
+  for (const name of /** @type {const} */ (['use_mla', 'mlp_bias', 'tie_word_embeddings', 'norm_topk_prob', 'rope_interleave'])) boolean(named(own, name), own[name]);
+  for (const name of /** @type {const} */ (['rms_norm_eps', 'rope_theta', 'routed_scaling_factor', 'attention_dropout', 'ffn_dropout'])) finite(named(own, name), own[name]);
+  if (!Object.hasOwn(ACT2FN, own.hidden_act)) throw badArgument(named(own, 'hidden_act'), Object.keys(ACT2FN).join(', '), own.hidden_act);
+  if (own.rope_scaling !== null && typeof own.rope_scaling !== 'object') throw badArgument(named(own, 'rope_scaling'), 'null or an object', own.rope_scaling);
 }
 
 /** @param {DeepseekV2Config} own */
 function checkMla(own) {
   counts(own, ['kv_lora_rank', 'qk_rope_head_dim', 'qk_nope_head_dim', 'v_head_dim']);
   if (own.q_lora_rank !== null) counts(own, ['q_lora_rank']);
-  if (own.qk_rope_head_dim % 2) throw badArgument('DeepseekV2Config: qk_rope_head_dim', 'an even number', own.qk_rope_head_dim);
+  if (own.qk_rope_head_dim % 2) throw badArgument(named(own, 'qk_rope_head_dim'), 'an even number', own.qk_rope_head_dim);
 }
 
 /** @param {DeepseekV2Config} own */
 function checkMha(own) {
   const { hidden_size: width, num_attention_heads: heads, rope_scaling: scaling } = own;
-  if (headDim(own) === width / heads) divides('DeepseekV2Config: use_mla false', 'hidden_size', width, 'num_attention_heads', heads);
-  divides('DeepseekV2Config: use_mla false', 'num_attention_heads', heads, 'num_key_value_heads', own.num_key_value_heads);
-  if (headDim(own) === width / heads && (width / heads) % 2) throw new LamellaError('argument', `DeepseekV2Config: use_mla false: hidden_size ${width} / num_attention_heads ${heads} is ${width / heads}: heads must be even to be rotated`);
-  if ((scaling?.type ?? scaling?.rope_type) === 'yarn' && !('sliding_window' in own)) throw contradiction('use_mla false and rope_scaling.type "yarn"');
+  if (headDim(own) === width / heads) divides(`${named(own, 'use_mla')} false`, 'hidden_size', width, 'num_attention_heads', heads);
+  divides(`${named(own, 'use_mla')} false`, 'num_attention_heads', heads, 'num_key_value_heads', own.num_key_value_heads);
+  if (headDim(own) === width / heads && (width / heads) % 2) throw new LamellaError('argument', `${named(own, 'use_mla')} false: hidden_size ${width} / num_attention_heads ${heads} is ${width / heads}: heads must be even to be rotated`);
+  if ((scaling?.type ?? scaling?.rope_type) === 'yarn' && !('sliding_window' in own)) throw contradiction(own, 'use_mla false and rope_scaling.type "yarn"');
+}
+
+/** A misspelt name is one where nothing reads it, too. @param {DeepseekV2Config} own */
+function checkRouting(own) {
+  for (const [name, known] of /** @type {const} */ ([['scoring_func', SCORING], ['topk_method', TOPK_METHODS]])) {
+    if (!known.includes(own[name])) throw badArgument(named(own, name), known.join(', '), own[name]);
+  }
+}
+
+/** The rotary embedding's own checks, their errors with the fields' names. @param {DeepseekV2Config} own */
+function checkRope(own) {
+  try {
+    rope(own);
+  } catch (cause) {
+    if (!(cause instanceof LamellaError)) throw cause;
+    const problem = cause.message.replace(/^rope scaling:? /, 'rope_scaling: ').replace(/^rotary embedding: base/, 'rope_theta').replace(/[a-z]+(?:[A-Z][a-z]+)+/g, snake);
+    throw new LamellaError('argument', `${kindOf(own)}: ${problem}`, { cause });
+  }
 }
 
 /** @param {DeepseekV2Config} own */
@@ -287,11 +316,9 @@ function checkExperts(own) {
   const { n_routed_experts: experts, num_experts_per_tok: k, topk_method: method } = own;
   counts(own, ['n_routed_experts', 'moe_intermediate_size']);
   if (own.n_shared_experts !== null) counts(own, ['n_shared_experts'], 0);
-  if (k === null) throw contradiction(`n_routed_experts ${experts} and num_experts_per_tok null`);
+  if (k === null) throw contradiction(own, `n_routed_experts ${experts} and num_experts_per_tok null`);
   counts(own, ['num_experts_per_tok']);
-  if (k > Number(experts)) throw contradiction(`num_experts_per_tok ${k} and n_routed_experts ${experts}`);
-  if (!SCORING.includes(own.scoring_func)) throw badArgument('DeepseekV2Config: scoring_func', SCORING.join(', '), own.scoring_func);
-  if (!TOPK_METHODS.includes(method)) throw badArgument('DeepseekV2Config: topk_method', TOPK_METHODS.join(', '), method);
+  if (k > Number(experts)) throw contradiction(own, `num_experts_per_tok ${k} and n_routed_experts ${experts}`);
   if (method === 'group_limited_greedy' || method === 'noaux_tc') checkGroups(own, method, Number(experts), k);
 }
 
@@ -304,36 +331,52 @@ function checkExperts(own) {
 function checkGroups(own, method, experts, k) {
   const { n_group: groups, topk_group: kept } = own;
   for (const [name, value] of /** @type {const} */ ([['n_group', groups], ['topk_group', kept]])) {
-    if (value === null) throw contradiction(`topk_method ${show(method)} and ${name} null`);
-    integer(`DeepseekV2Config: ${name}`, value, 1);
+    if (value === null) throw contradiction(own, `topk_method ${show(method)} and ${name} null`);
+    integer(named(own, name), value, 1);
   }
   const [n, top] = [Number(groups), Number(kept)];
-  divides('DeepseekV2Config', 'n_routed_experts', experts, 'n_group', n);
-  if (top > n) throw contradiction(`topk_group ${top} and n_group ${n}`);
+  divides(kindOf(own), 'n_routed_experts', experts, 'n_group', n);
+  if (top > n) throw contradiction(own, `topk_group ${top} and n_group ${n}`);
   const size = experts / n;
-  if (method === 'noaux_tc' && size < 2) throw contradiction(`topk_method "noaux_tc", which takes two experts of each group, and n_group ${n} of n_routed_experts ${experts}`);
-  if (top * size < k) throw contradiction(`num_experts_per_tok ${k} and topk_group ${top}, which leaves ${top * size} experts to choose from,`);
+  if (method === 'noaux_tc' && size < 2) throw contradiction(own, `topk_method "noaux_tc", which takes two experts of each group, and n_group ${n} of n_routed_experts ${experts}`);
+  if (top * size < k) throw contradiction(own, `num_experts_per_tok ${k} and topk_group ${top}, which leaves ${top * size} experts to choose from,`);
+}
+
+/** Sizes that every config.json of a language model has: a file without one of them was cut short, or is of something else. */
+const NEEDED = ['vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads'];
+
+/**
+ * A published file's fields, if none is missing that must be there.
+ * @param {string} kind The class that reads it, as errors begin.
+ * @param {Record<string, any>} fields
+ */
+export function complete(kind, fields) {
+  const missing = NEEDED.find((name) => fields[name] === undefined || fields[name] === null);
+  if (missing) throw new LamellaError('argument', `${kind}: ${missing} is missing: a config.json of a language model has ${NEEDED.join(', ')}`);
+  return fields;
 }
 
 /**
  * A config.json: itself as an object, or from where it lies.
  * @param {SourceLike | Record<string, any>} source
  * @param {SourceOptions} options
+ * @param {string} kind The class that reads it, as errors begin.
  * @returns {Promise<Record<string, any>>}
  */
-export async function readConfig(source, options) {
+export async function readConfig(source, options, kind) {
   const plain = typeof source === 'object' && source !== null && Object.getPrototypeOf(source) === Object.prototype;
-  return plain ? source : readJson(/** @type {SourceLike} */ (source), options);
+  return plain ? source : readJson(/** @type {SourceLike} */ (source), options, kind);
 }
 
 /**
  * @param {SourceLike} source
  * @param {SourceOptions} options
+ * @param {string} kind
  * @returns {Promise<Record<string, any>>}
  */
-async function readJson(source, options) {
+async function readJson(source, options, kind) {
   const address = typeof source === 'string' || source instanceof URL ? inFolder(String(source)) : source;
-  const opened = await openSource(address, options, 'DeepseekV2Config');
+  const opened = await openSource(address, options, kind);
   try {
     const bytes = await readBytes(opened, 0, opened.size ?? 1 << 24, { signal: options.signal, short: true });
     const json = JSON.parse(new TextDecoder().decode(bytes));

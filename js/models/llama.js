@@ -2,7 +2,7 @@
 import { badArgument, integer, show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import { DeepseekV2ForCausalLM } from './deepseek_v2.js';
-import { DeepseekV2Config, readConfig } from './deepseek_v2_config.js';
+import { complete, DeepseekV2Config, readConfig } from './deepseek_v2_config.js';
 
 /** @import { SourceLike, SourceOptions } from '../weights/source.js' */
 
@@ -21,7 +21,7 @@ function bothScales(scaling) {
 }
 
 /** @param {Record<string, any>} fields */
-function complete(fields) {
+function withDefaults(fields) {
   if (typeof fields !== 'object' || fields === null || Array.isArray(fields)) throw badArgument('LlamaConfig', 'an object of fields, { hidden_size: 2048 }', fields);
   const type = fields.model_type ?? 'llama';
   if (type !== 'llama' && type !== 'mistral') throw badArgument('LlamaConfig: model_type', '"llama" or "mistral"', type);
@@ -46,9 +46,11 @@ function complete(fields) {
  * @throws {LamellaError} 'argument': a field has no such value, or one that is not supported (partial_rotary_factor, layers of several layer_types).
  */
 export class LlamaConfig extends DeepseekV2Config {
+  static kind = 'LlamaConfig';
+
   /** @param {Record<string, any>} [fields] */
   constructor(fields = {}) {
-    super(complete(fields));
+    super(withDefaults(fields));
   }
 
   /**
@@ -58,7 +60,10 @@ export class LlamaConfig extends DeepseekV2Config {
    * @returns {Promise<LlamaConfig>}
    */
   static async fromPretrained(source, options = {}) {
-    return new LlamaConfig(await readConfig(source, options));
+    const fields = await readConfig(source, options, 'LlamaConfig');
+    const config = new LlamaConfig(fields);
+    complete('LlamaConfig', fields);
+    return config;
   }
 }
 

@@ -14,7 +14,7 @@ import { loadTokenizer, read, readJson } from './tokenizer.js';
 export async function* complete(session, prompt, { tokenizer, ...options } = {}) {
   if (typeof prompt !== 'string') throw badArgument('complete: prompt', 'a string', prompt);
   const own = await tokenizerOf('complete', session, tokenizer, options.signal);
-  yield* answer(session, own, own.encode(prompt), options);
+  yield* answer('complete', session, own, own.encode(prompt), options);
 }
 
 /** chat of the package. @type {typeof import('../generation.js').chat} */
@@ -31,16 +31,18 @@ export async function* chat(session, messages, { tokenizer, template, variables,
   }
   const end = own.idOf(eos_token);
   const stop = [options.stop ?? [], end ?? []].flat();
-  yield* answer(session, own, own.encode(prompt, { addSpecialTokens: false }), { ...options, stop });
+  yield* answer('chat', session, own, own.encode(prompt, { addSpecialTokens: false }), { ...options, stop });
 }
 
 /**
+ * @param {string} what
  * @param {Session} session
  * @param {Tokenizer} tokenizer
  * @param {number[]} tokens
  * @param {Omit<CompleteOptions, 'tokenizer'>} options
  */
-function answer(session, tokenizer, tokens, { stop = [], logits: hook, ...options }) {
+function answer(what, session, tokenizer, tokens, { stop = [], logits: hook, ...options }) {
+  if (!tokens.length) throw new LamellaError('argument', `${what}: expected a text of at least one token, got one that the tokenizer makes none of`);
   const stops = [stop].flat();
   const texts = /** @type {string[]} */ (stops.filter((text) => typeof text === 'string'));
   if (texts.includes('')) throw badArgument('stop', 'texts that are not empty', '');
@@ -69,10 +71,20 @@ async function tokenizerOf(what, session, given, signal) {
   const tokenizer = await loadTokenizer(source, { signal });
   // Read once, for all sessions of the model.
   if (!given) beside.tokenizer = tokenizer;
-  if (beside.vocabSize !== undefined && tokenizer.vocabSize > beside.vocabSize) {
-    throw new LamellaError('tokenizer', `${what}: the tokenizer has ${tokenizer.vocabSize} tokens but vocab_size is ${beside.vocabSize}: they are not of one model`);
-  }
+  checkVocabulary(what, tokenizer.vocabSize, beside);
   return tokenizer;
+}
+
+/**
+ * A vocabulary may have rows that no token has, to make its size a round number, but not more of them than tokens, and not instead of the ending token.
+ * @param {string} what
+ * @param {number} tokens
+ * @param {import('../session.js').Beside} beside
+ */
+function checkVocabulary(what, tokens, { vocabSize: rows = tokens, ends = [] }) {
+  const end = ends.find((id) => id >= tokens && id < rows);
+  const problem = tokens > rows || 2 * tokens < rows ? `vocab_size is ${rows}` : end === undefined ? '' : `eos_token_id is ${end}`;
+  if (problem) throw new LamellaError('tokenizer', `${what}: the tokenizer has ${tokens} tokens but ${problem}: they are not of one model`);
 }
 
 /**

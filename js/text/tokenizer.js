@@ -97,10 +97,13 @@ export class Tokenizer {
    * @param {string} text
    * @param {{ addSpecialTokens?: boolean }} [options] `addSpecialTokens` (true): what the tokenizer.json puts around a text, start and end.
    * @returns {number[]} Ids, of any number.
+   * @throws {LamellaError} 'tokenizer': a character has no token.
    */
   encode(text, { addSpecialTokens = true } = {}) {
     if (typeof text !== 'string') throw badArgument('encode: text', 'a string', text);
-    return this.#own.encode(text, { add_special_tokens: boolean('encode: addSpecialTokens', addSpecialTokens) }).ids;
+    const { ids } = this.#own.encode(text, { add_special_tokens: boolean('encode: addSpecialTokens', addSpecialTokens) });
+    if (ids.every(Number.isInteger)) return ids;
+    throw new LamellaError('tokenizer', `encode: the vocabulary has no token for a part of ${show(text.length > 80 ? `${text.slice(0, 80)}...` : text)}, and none for what is unknown`);
   }
 
   /**

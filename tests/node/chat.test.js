@@ -161,10 +161,48 @@ describe('chat', () => {
     await rejects({ logits: 3 }, 'argument', /logits: expected a function/);
     await rejects({ temperature: -2 }, 'argument', /temperature/);
     await rejects({ tokenizer: { ...TOKENIZER, added_tokens: [special(VOCAB, '<other>')] } }, 'tokenizer', /the tokenizer has 265 tokens but vocab_size is 264: they are not of one model/);
+    const vocabulary = (/** @type {number} */ count) => ({ ...TOKENIZER, added_tokens: [], model: { ...TOKENIZER.model, vocab: Object.fromEntries(spelt.slice(0, count).map((character, byte) => [character, byte])) } });
+    await rejects({ tokenizer: vocabulary(131) }, 'tokenizer', /the tokenizer has 131 tokens but vocab_size is 264: they are not of one model/);
+    await rejects({ template: ' ', tokenizer: { ...TOKENIZER, normalizer: { type: 'Strip', strip_left: true, strip_right: true } } }, 'argument', /^chat: expected a text of at least one token/);
+    await assert.rejects(all(complete(session, '')), { code: 'argument', message: /^complete: expected a text of at least one token/ });
     await assert.rejects(all(chat(session, messages, { signal: AbortSignal.abort() })), { name: 'AbortError' });
     await assert.rejects(all(complete(session, /** @type {any} */ (3))), { code: 'argument', message: /prompt: expected a string, got 3/ });
     const alone = await compile(module, { weights: readFileSync(join(folder, 'model.safetensors')), build });
     await assert.rejects(all(chat(await alone.session({ context: 8 }), messages)), { code: 'tokenizer', message: /there is no tokenizer: pass/ });
     alone.dispose();
+    const ending = await compile(new models.DeepseekV2ForCausalLM({ ...module.config, eos_token_id: [END, 260] }), { weights: join(folder, 'model.safetensors'), build });
+    await assert.rejects(all(complete(await ending.session({ context: 8 }), 'x')), { code: 'tokenizer', message: /the tokenizer has 258 tokens but eos_token_id is 260: they are not of one model/ });
+    ending.dispose();
+  });
+
+  it('of more than the context says so, or forgets the older half', async () => {
+    const small = await model.session({ context: 24 });
+    const long = [{ role: 'user', content: 'x'.repeat(40) }];
+    await assert.rejects(all(chat(small, long)), { code: 'shape', message: /the context of 24 tokens is full, with 58 of them; \{ slide: true \}/ });
+    assert.equal(small.position, 0);
+    const { prompt, logits } = dictate(bytes('forty letters are more than there is room.'));
+    assert.equal((await all(chat(small, long, { logits, slide: true, keep: 1 }))).join(''), 'forty letters are more than there is room.');
+    assert.deepEqual(prompt, [START, ...bytes(`[user]${'x'.repeat(40)}[assistant]`)]);
+    small.dispose();
+  });
+
+  it('ends at any moment when it is aborted, and goes on afterwards', async () => {
+    for (let moment = 0; moment < 4; moment++) {
+      const abort = new AbortController();
+      const { logits } = dictate(bytes('Hello'));
+      const got = [];
+      await assert.rejects(async () => {
+        const pieces = chat(session, messages, { signal: abort.signal, logits: (row, all) => { logits(row, all); if (moment === 2) abort.abort(new Error('now')); } });
+        if (moment === 0) setTimeout(() => abort.abort(new Error('now')));
+        for await (const piece of pieces) {
+          got.push(piece);
+          if (moment === 1) abort.abort(new Error('now'));
+          if (moment === 3 && got.length === 3) abort.abort(new Error('now'));
+          if (moment === 0) await new Promise((resolve) => { setTimeout(resolve, 5); });
+        }
+      }, { message: 'now' }, `moment ${moment}`);
+      assert.ok(got.length <= 3 && !got.includes('o'), got.join(''));
+      assert.equal((await all(chat(session, messages, { logits: dictate(bytes('again')).logits }))).join(''), 'again');
+    }
   });
 });

@@ -10,6 +10,7 @@ import { LamellaError, models } from '../../js/index.js';
 
 const { DeepseekV2Config } = models;
 const MOE = { n_routed_experts: 12, num_experts_per_tok: 3 };
+const SIZES = { vocab_size: 1000, hidden_size: 2048, num_hidden_layers: 2, num_attention_heads: 16 };
 const YARN = { type: 'yarn', factor: 40, original_max_position_embeddings: 4096, beta_fast: 32, beta_slow: 1, mscale: 0.707, mscale_all_dim: 0.707 };
 // deepseek-ai/DeepSeek-V2-Lite.
 const LITE = {
@@ -66,10 +67,10 @@ test('rope_parameters, as transformers writes them, are rope_theta and rope_scal
 });
 
 test('what a published file omits is as in the class that wrote it', async () => {
-  const config = await DeepseekV2Config.fromPretrained({ model_type: 'deepseek_v2', hidden_size: 2048, num_attention_heads: 16, q_lora_rank: null, ...MOE });
-  assert.deepEqual([config.hidden_act, config.scoring_func, config.topk_method, config.num_hidden_layers, config.q_lora_rank], ['silu', 'softmax', 'gready', 30, null]);
-  assert.equal((await DeepseekV2Config.fromPretrained({ hidden_act: 'gelu' })).hidden_act, 'gelu');
-  const v3 = { hidden_size: 64 };
+  const config = await DeepseekV2Config.fromPretrained({ model_type: 'deepseek_v2', ...SIZES, q_lora_rank: null, ...MOE });
+  assert.deepEqual([config.hidden_act, config.scoring_func, config.topk_method, config.max_position_embeddings, config.q_lora_rank], ['silu', 'softmax', 'gready', 2048, null]);
+  assert.equal((await DeepseekV2Config.fromPretrained({ ...SIZES, hidden_act: 'gelu' })).hidden_act, 'gelu');
+  const v3 = { ...SIZES, hidden_size: 64 };
   for (const fields of [{ ...v3, model_type: 'deepseek_v3' }, { ...v3, architectures: ['DeepseekV3ForCausalLM'] }]) {
     const { scoring_func: scoring, topk_method: method, norm_topk_prob: norm, n_routed_experts: experts, hidden_size: size, bos_token_id: bos } = await DeepseekV2Config.fromPretrained(fields);
     assert.deepEqual([scoring, method, norm, experts, size, bos], ['sigmoid', 'noaux_tc', true, 256, 64, 0]);
@@ -111,6 +112,16 @@ test('a file is read from a path, a folder, an address and bytes', async () => {
   }
 });
 
+test('a file without a size that nothing else tells is refused, with its name', async () => {
+  for (const [Class, type] of /** @type {const} */ ([[DeepseekV2Config, 'deepseek_v2'], [DeepseekV2Config, 'deepseek_v3'], [models.LlamaConfig, 'llama']])) {
+    assert.equal((await Class.fromPretrained({ ...SIZES, model_type: type })).hidden_size, 2048);
+    for (const name of Object.keys(SIZES)) {
+      const file = new TextEncoder().encode(JSON.stringify({ ...SIZES, model_type: type, [name]: undefined }));
+      await assert.rejects(Class.fromPretrained(file), (/** @type {any} */ e) => e instanceof LamellaError && e.code === 'argument' && e.message.startsWith(`${Class.kind}: ${name} is missing`), name);
+    }
+  }
+});
+
 test('another model, and what is none, is refused', async () => {
   await assert.rejects(DeepseekV2Config.fromPretrained(/** @type {any} */ (7)), { code: 'argument', message: /^DeepseekV2Config: expected a URL.* got 7/ });
   await assert.rejects(DeepseekV2Config.fromPretrained({ model_type: 'llama' }), /model_type: expected "deepseek_v2" or "deepseek_v3", got "llama"/);
@@ -135,12 +146,14 @@ const REFUSED = [
   [{ use_mla: false, num_attention_heads: 16, num_key_value_heads: 6 }, /num_attention_heads 16 is not a multiple of num_key_value_heads 6/],
   [{ use_mla: false, hidden_size: 96, num_attention_heads: 32 }, /hidden_size 96 \/ num_attention_heads 32 is 3/],
   [{ use_mla: false, rope_scaling: YARN }, /use_mla false and rope_scaling\.type "yarn" contradict/],
-  [{ rope_scaling: { type: 'linear' } }, /factor is missing/],
-  [{ rope_scaling: { type: 'yarn', factor: 4 } }, /originalMaxPositionEmbeddings is missing/],
-  [{ rope_scaling: { type: 'longrope', factor: 4 } }, /"linear".*got "longrope"/],
+  [{ rope_scaling: { type: 'linear' } }, /^DeepseekV2Config: rope_scaling: "linear": factor is missing$/],
+  [{ rope_scaling: { type: 'yarn', factor: 4 } }, /rope_scaling: "yarn": original_max_position_embeddings is missing/],
+  [{ rope_scaling: { type: 'longrope', factor: 4 } }, /^DeepseekV2Config: rope_scaling: type: expected .*"linear".*got "longrope"/],
+  [{ rope_scaling: { type: 'linear', factor: 'four' } }, /^DeepseekV2Config: rope_scaling: factor: expected a number, got "four"$/],
+  [{ rope_scaling: { type: 'linear', factor: 4, beta: 1 } }, /rope_scaling: "linear": there is no option "beta"/],
   [{ rope_scaling: { type: 'linear', rope_type: 'dynamic', factor: 4 } }, /"linear" and rope_type "dynamic" contradict/],
   [{ rope_scaling: 'linear' }, /rope_scaling: expected null or an object, got "linear"/],
-  [{ rope_theta: 0 }, /rope_theta|base/],
+  [{ rope_theta: 0 }, /^DeepseekV2Config: rope_theta: expected a number above 1, got 0$/],
   [{ rope_theta: 100, rope_parameters: { rope_theta: 1000 } }, /rope_theta 100 and rope_parameters\.rope_theta 1000 contradict/],
   [{ rope_scaling: YARN, rope_parameters: { rope_type: 'linear', factor: 2 } }, /rope_scaling\.type "yarn" and rope_parameters\.rope_type "linear" contradict/],
   [{ n_routed_experts: 8 }, /n_routed_experts 8 and num_experts_per_tok null contradict/],
@@ -148,6 +161,8 @@ const REFUSED = [
   [{ ...MOE, n_shared_experts: -1 }, /n_shared_experts/],
   [{ ...MOE, moe_intermediate_size: 0 }, /moe_intermediate_size/],
   [{ ...MOE, moe_layer_freq: 0 }, /moe_layer_freq/],
+  [{ scoring_func: 'sigmiod' }, /^DeepseekV2Config: scoring_func: expected softmax, sigmoid, got "sigmiod"$/],   // no experts, and yet
+  [{ topk_method: 'greedily' }, /^DeepseekV2Config: topk_method: expected greedy, .*got "greedily"$/],
   [{ ...MOE, scoring_func: 'relu' }, /scoring_func: expected softmax, sigmoid, got "relu"/],
   [{ ...MOE, topk_method: 'best' }, /topk_method: expected greedy, .*got "best"/],
   [{ ...MOE, topk_method: 'group_limited_greedy' }, /topk_method "group_limited_greedy" and n_group null contradict/],

@@ -60,6 +60,11 @@ test('what is not supported is refused with its name', () => {
     [{ model_type: 'gemma' }, /model_type: expected "llama" or "mistral", got "gemma"/], [{ partial_rotary_factor: 0.5 }, /partial_rotary_factor 0.5 is not supported/],
     [{ layer_types: ['full_attention', 'sliding_attention'] }, /layer_types/], [{ n_routed_experts: 4 }, /n_routed_experts 4/], [{ head_dim: 7 }, /head_dim: expected an even number, got 7/],
     [{ sliding_window: 0 }, /sliding_window/], [{ rope_scaling: { rope_type: 'longrope' } }, /got "longrope"/], [{ num_key_value_heads: 5 }, /num_key_value_heads/], [[1], /LlamaConfig: expected an object/],
-    [{ rope_scaling: { rope_type: 'llama3', factor: 8, low_freq_factor: 4, high_freq_factor: 4, original_max_position_embeddings: 8 } }, /highFreqFactor: expected more than lowFreqFactor 4, got 4/],
+    [{ rope_scaling: { rope_type: 'llama3', factor: 8, low_freq_factor: 4, high_freq_factor: 4, original_max_position_embeddings: 8 } }, /^LlamaConfig: rope_scaling: high_freq_factor: expected more than low_freq_factor 4, got 4$/],
+    // Fields that DeepSeek-V2 has too.
+    [{ hidden_size: 0 }, /^LlamaConfig: hidden_size: expected an integer of at least 1, got 0$/], [{ hidden_act: 'silly' }, /^LlamaConfig: hidden_act: /], [{ tie_word_embeddings: 'no' }, /^LlamaConfig: tie_word_embeddings: /],
+    [{ num_attention_heads: 30, num_key_value_heads: 30 }, /^LlamaConfig: .*hidden_size 4096 is not a multiple of num_attention_heads 30/], [{ hiddenSize: 64 }, /^LlamaConfig: "hiddenSize" is spelled hidden_size/],
+    [{ rope_theta: 0 }, /^LlamaConfig: rope_theta: /], [{ rope_scaling: { rope_type: 'linear' } }, /^LlamaConfig: rope_scaling: "linear": factor is missing$/],
+    [{ rope_theta: 1, rope_parameters: { rope_theta: 2 } }, /^LlamaConfig: rope_theta 1 and rope_parameters.rope_theta 2 contradict/], [{ scoring_func: 'relu' }, /^LlamaConfig: scoring_func: /],
   ])) assert.throws(() => new models.LlamaConfig(fields), { code: 'argument', message });
 });

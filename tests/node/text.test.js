@@ -74,6 +74,12 @@ describe("CLIP's tokenizer", () => {
   });
 });
 
+it('a character that has no token, where there is none for what is unknown, is an error', async () => {
+  const tokenizer = await text.loadTokenizer({ added_tokens: [], normalizer: null, pre_tokenizer: { type: 'Whitespace' }, post_processor: null, decoder: null, model: { type: 'WordPiece', unk_token: '?', continuing_subword_prefix: '##', vocab: { a: 0 } } });
+  assert.deepEqual(tokenizer.encode('a a'), [0, 0]);
+  assert.throws(() => tokenizer.encode('a z'), { name: 'LamellaError', code: 'tokenizer', message: /no token for a part of "a z"/ });
+});
+
 describe('the cleaning of a text', () => {
   it('is what open_clip does, as far as it goes', () => {
     for (const [given, wanted] of [
