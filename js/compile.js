@@ -32,6 +32,8 @@ import { I32, Runner } from '../web/runner.js';
  * @property {import('./text/tokenizer.js').TokenizerSource} [tokenizer] For models that take text, what makes token ids of it: a `tokenizer.json` or a Tokenizer.
  *   Defaults to the `tokenizer.json` beside the checkpoint, where weights is a URL or a path; loaded when text first comes.
  * @property {boolean} [worker] Run in a worker of the model's own, so that nothing blocks (default false).
+ * @property {boolean | import('./cache.js').CacheOptions} [cache] Keep the checkpoint, where that is a URL: in Node in a folder, in browsers in the origin's private
+ *   files. Each file is then downloaded once and whole; what was interrupted, also by closing the page, goes on where it stopped. Default false.
  * @property {boolean} [strict] false: tolerate weights in the checkpoint that the module does not have (default true).
  * @property {(progress: Progress) => void} [onProgress] Called as weights arrive.
  * @property {AbortSignal} [signal] Stops loading, frees everything and rejects with the signal's reason.
@@ -62,7 +64,7 @@ import { I32, Runner } from '../web/runner.js';
  */
 export async function compile(module, options = {}) {
   if (!(module instanceof Module)) throw badArgument('compile: module', 'a Module, new nn.Linear(2, 3)', module);
-  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal: given, inputs, methods, tokenizer, precision, ...engineOptions } = options;
+  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal: given, inputs, methods, tokenizer, precision, cache = false, ...engineOptions } = options;
   checkOptions({ prefix, strict, worker, onProgress, engineOptions });
   const signal = abortSignal('compile: signal', given);
   const declared = declaredMethods(module, inputs, methods);
@@ -77,7 +79,7 @@ export async function compile(module, options = {}) {
   let opened = null;
   try {
     const { trace, recorded } = record(module, declared, local, precisions);
-    opened = await openWeights(source, { needed: trace.used.size > 0, signal });
+    opened = await openWeights(source, { needed: trace.used.size > 0, signal, cache });
     const wanted = matchKeys(module, trace, opened.weights, { prefix, strict, partial: methods !== undefined });
     if (worker) {
       runner = await startRemote(engine, threads);
@@ -108,7 +110,7 @@ function checkOptions({ prefix, strict, worker, onProgress, engineOptions }) {
   const known = ['wasm', 'build', 'threads'];
   const unknown = Object.keys(engineOptions).find((name) => !known.includes(name));
   if (unknown) {
-    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, precision, ${known.join(', ')}, tokenizer, worker, strict, onProgress, signal`);
+    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, precision, cache, ${known.join(', ')}, tokenizer, worker, strict, onProgress, signal`);
   }
 }
 

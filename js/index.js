@@ -1,4 +1,5 @@
 /** Neural-network layers for the browser and Node: PyTorch's modules and checkpoints on WebAssembly SIMD. */
+export * as cache from './cache.js';
 export { compile } from './compile.js';
 export { LamellaError } from './errors.js';
 export * as F from './functional.js';

@@ -12,7 +12,13 @@ import * as safetensors from './weights/safetensors.js';
 /** @typedef {{ data: TensorData, shape: readonly number[], dtype?: string }} PlainTensor */
 /** @typedef {Record<string, Tensor | PlainTensor> | Map<string, Tensor | PlainTensor>} PlainWeights */
 /** @typedef {Parameters<typeof safetensors.open>[0] | safetensors.Weights | PlainWeights} WeightsSource */
-/** @typedef {{ loaded: number, total: number, name: string }} Progress Bytes of the checkpoint so far and in all, and the weight that came last. */
+/**
+ * @typedef {object} Progress
+ * @property {number} loaded Bytes of the checkpoint so far.
+ * @property {number} total
+ * @property {string} name The weight that came last.
+ * @property {'network' | 'cache'} [from] Where it came from; missing for what lies on this machine.
+ */
 /**
  * What loading needs of a checkpoint; `Weights` is one.
  * @typedef {object} WeightsReader
@@ -21,7 +27,7 @@ import * as safetensors from './weights/safetensors.js';
  * @property {(name: string) => { dtype: string, shape: readonly number[], bytes: number } | undefined} get
  * @property {(names: string[], options: { unit: (name: string) => number, signal?: AbortSignal | null }) => AsyncIterable<Chunk>} chunks
  */
-/** @typedef {{ name: string, offset: number, data: Uint8Array }} Chunk Bytes of a tensor from `offset` on, whole rows. */
+/** @typedef {{ name: string, offset: number, data: Uint8Array, from?: 'network' | 'cache' }} Chunk Bytes of a tensor from `offset` on, whole rows. */
 
 /** lam_type, by the names of safetensors. */
 const TYPES = ['F32', 'F16', 'BF16', 'F64', 'I64', 'I32', 'I16', 'I8', 'U8', 'BOOL'];
@@ -35,10 +41,10 @@ const ADDRESSABLE = 2 ** 32;
 /**
  * Anything that holds weights, as a reader.
  * @param {WeightsSource | undefined} source
- * @param {{ needed: boolean, signal: AbortSignal | null }} options
+ * @param {{ needed: boolean, signal: AbortSignal | null, cache: boolean | import('./cache.js').CacheOptions }} options
  * @returns {Promise<{ weights: WeightsReader, close: () => void | Promise<void> }>} `close` does nothing to what the caller opened.
  */
-export async function openWeights(source, { needed, signal }) {
+export async function openWeights(source, { needed, signal, cache }) {
   if (source === undefined || source === null) {
     if (needed) throw badArgument('compile: weights', 'a checkpoint: a URL, a path, a File, bytes, or an object of tensors', source);
     return { weights: new PlainReader(new Map()), close() {} };
@@ -46,7 +52,7 @@ export async function openWeights(source, { needed, signal }) {
   if (source instanceof safetensors.Weights) return { weights: source, close() {} };
   const plain = plainWeights(source);
   if (plain) return { weights: new PlainReader(plain), close() {} };
-  const opened = await safetensors.open(/** @type {any} */ (source), { signal });
+  const opened = await safetensors.open(/** @type {any} */ (source), { signal, cache });
   return { weights: opened, close: () => opened.close() };
 }
 
@@ -210,7 +216,7 @@ export async function loadWeights(runner, trace, weights, wanted, { onProgress, 
     if (!bytes) await runner.load(number(/** @type {string} */ (wanted.get(name))), 0, new Uint8Array(0), 0, shape[0] ?? 1);
   }
   let loaded = 0;
-  for await (const { name, offset, data } of weights.chunks([...wanted.keys()], { unit: (n) => unit(rowBytes(infos.get(n))), signal })) {
+  for await (const { name, offset, data, from } of weights.chunks([...wanted.keys()], { unit: (n) => unit(rowBytes(infos.get(n))), signal })) {
     signal?.throwIfAborted();
     const { dtype } = /** @type {{ dtype: string }} */ (infos.get(name));
     const row = rowBytes(infos.get(name));
@@ -220,7 +226,7 @@ export async function loadWeights(runner, trace, weights, wanted, { onProgress, 
       await runner.load(number(/** @type {string} */ (wanted.get(name))), TYPES.indexOf(dtype), piece, (offset + at) / row, piece.byteLength / row);
     }
     loaded += data.byteLength;
-    onProgress?.({ loaded, total, name });
+    onProgress?.({ loaded, total, name, ...(from && { from }) });
     signal?.throwIfAborted();
   }
 }

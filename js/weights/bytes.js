@@ -11,7 +11,10 @@ import { LamellaError } from '../errors.js';
  * @property {(begin: number, end?: number, options?: { signal?: AbortSignal | null }) => AsyncGenerator<Uint8Array, void, void>} stream
  *   Pieces of [begin, end), or less if the source ends, each good until the next is asked for. Without `end`: to the end of the
  *   source. Leaving the loop frees what is open.
- * @property {() => void} close Frees what is open.
+ * @property {() => void | Promise<void>} close Frees what is open.
+ * @property {'network' | 'cache'} [from] Where the last bytes came from; missing where they are on this machine anyway.
+ * @property {(signal: AbortSignal | null) => Promise<void>} [finish] Reads what is left, where the whole is to be kept and compared with its sum.
+ * @property {() => Promise<void>} [discard] Forgets what is kept, as it is of no use.
  * @property {(name: string) => string} [neighbour] Where a file beside this one lies; missing where nobody knows.
  */
 

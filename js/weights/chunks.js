@@ -10,6 +10,7 @@ import { PieceReader, truncated } from './bytes.js';
  * @property {number} offset In bytes from the tensor's beginning.
  * @property {Uint8Array} data Good until the next piece is asked for.
  * @property {boolean} last Whether it is the tensor's last.
+ * @property {'network' | 'cache'} [from] Where it came from, if not from this machine's own files.
  */
 /** @typedef {{ tensors: Wanted[], begin: number, end: number }} Run Tensors that one request brings. */
 
@@ -39,6 +40,8 @@ export async function* readChunks(wanted, signal) {
         await reader.close();
       }
       await checkEnd(runs[i], signal);
+      const { source } = runs[i].tensors[0].place;
+      if (runs[i + 1]?.tensors[0].place.source !== source) await source.finish?.(signal);
     }
   } finally {
     await next?.close();
@@ -82,7 +85,7 @@ async function* readTensor(reader, { name, place: { source, begin, end }, step }
     const count = Math.min(step, end - begin - offset);
     const data = await reader.upTo(count, scratch);
     if (data.length < count) throw truncated(source.name, begin, end, reader.at);
-    yield { name, offset, data, last: offset + count === end - begin };
+    yield { name, offset, data, last: offset + count === end - begin, ...(source.from && { from: source.from }) };
     offset += count;
   } while (offset < end - begin);
 }

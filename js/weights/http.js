@@ -6,6 +6,8 @@ import { reason, truncated } from './bytes.js';
 
 /** @typedef {import('./bytes.js').Source} Source */
 /** @typedef {{ signal?: AbortSignal | null, request?: RequestInit }} HttpOptions */
+/** @typedef {{ etag: string | null, modified: string | null, sha256: string | undefined, redirected: boolean }} Version What a server says about a file; sha256 where it is Hugging Face's. */
+/** @typedef {(RangeSource | StreamSource) & { version: Version }} HttpSource */
 
 /** The first request asks for this much: the header of most checkpoints, and the whole of a small one. */
 const PROBE = 256 << 10;
@@ -18,7 +20,7 @@ const RETRY_DELAY = 300;
 /**
  * @param {string} url
  * @param {HttpOptions} options
- * @returns {Promise<Source>}
+ * @returns {Promise<HttpSource>}
  * @throws {LamellaError} 'http' when it cannot be fetched, 'html' when a page comes instead.
  */
 export async function openHttp(url, { signal, request }) {
@@ -34,7 +36,7 @@ export async function openHttp(url, { signal, request }) {
   signal?.throwIfAborted();
   // Other sites' Content-Range is hidden unless they expose it; a short answer still tells the size.
   const size = range?.size ?? (head.length && head.length < PROBE ? head.length : undefined);
-  return new RangeSource(url, { head, size, etag: response.headers.get('etag'), request });
+  return new RangeSource(url, { head, size, version: versionOf(response), request });
 }
 
 /**
@@ -53,19 +55,27 @@ export function openResponse(response) {
  * @param {string} url
  * @param {Response} response
  * @param {RequestInit} [request]
- * @returns {Source}
+ * @returns {HttpSource}
  */
 function fromFront(url, response, request) {
   const reopen = async (/** @type {AbortSignal | null | undefined} */ signal) => bodyOf(await get(url, { signal, request }));
   const source = new StreamSource(url, bodyOf(response), { size: bodySize(response), reopen });
-  return Object.assign(source, { neighbour: (/** @type {string} */ name) => beside(url, name) });
+  return Object.assign(source, { from: /** @type {'network'} */ ('network'), version: versionOf(response), neighbour: (/** @type {string} */ name) => beside(url, name) });
+}
+
+/** @param {Response} response @returns {Version} */
+export function versionOf({ headers, redirected }) {
+  return {
+    etag: headers.get('etag'), modified: headers.get('last-modified'), redirected,
+    sha256: /^"?([0-9a-f]{64})"?$/.exec(headers.get('x-linked-etag') ?? '')?.[1],
+  };
 }
 
 /**
  * @param {string} url
  * @param {string} name Parts separated by '/'.
  */
-const beside = (url, name) => new URL(name.split('/').map(encodeURIComponent).join('/'), url).href;
+export const beside = (url, name) => new URL(name.split('/').map(encodeURIComponent).join('/'), url).href;
 
 /** @param {Response} response */
 const bodyOf = (response) => response.body ?? new ReadableStream({ start: (controller) => controller.close() });
@@ -139,17 +149,19 @@ function contentRange(response) {
 /** A file on a server that answers range requests. @implements {Source} */
 class RangeSource {
   random = true;
+  /** @type {'network'} */
+  from = 'network';
   gap = GAP;
 
   /**
    * @param {string} url
-   * @param {{ head: Uint8Array, size: number | undefined, etag: string | null, request?: RequestInit }} known
+   * @param {{ head: Uint8Array, size: number | undefined, version: Version, request?: RequestInit }} known
    */
-  constructor(url, { head, size, etag, request }) {
+  constructor(url, { head, size, version, request }) {
     this.name = url;
     this.head = head;
     this.size = size;
-    this.etag = etag;
+    this.version = version;
     this.request = request;
   }
 
@@ -198,12 +210,14 @@ class RangeSource {
   async* part(begin, end, signal) {
     const response = await get(this.name, { signal, request: this.request, range: `bytes=${begin}-${end === Infinity ? '' : end - 1}` });
     const range = contentRange(response);
-    const etag = response.headers.get('etag');
-    const changed = (this.etag && etag && this.etag !== etag) || (range?.size !== undefined && this.size !== undefined && range.size !== this.size);
+    const { etag, modified } = versionOf(response);
+    const { version } = this;
+    const different = version.etag && etag ? version.etag !== etag : version.modified && modified && version.modified !== modified;
+    const changed = Boolean(different || (range?.size !== undefined && this.size !== undefined && range.size !== this.size));
     if (changed || (range && range.begin !== begin)) {
       drop(response);
       const what = changed ? 'the file has changed on the server while it was read' : `asked for bytes from ${begin} on, the server sent those from ${range?.begin}`;
-      throw new LamellaError('http', `${this.name}: ${what}`, { path: this.name });
+      throw Object.assign(new LamellaError('http', `${this.name}: ${what}`, { path: this.name }), { changed });
     }
     // A cache on the way may answer with the whole file after all.
     const cursor = new Cursor(bodyOf(response), response.status === 206 ? begin : 0);

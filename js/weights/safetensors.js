@@ -39,7 +39,7 @@ export { write } from './write.js';
  *
  * @param {SourceLike | readonly SourceLike[]} source A URL, a path (in Node), a File, bytes, a Response or stream; or a list of shards. A
  *   `model.safetensors.index.json` stands for its shards: they are looked for beside it, or by name in the list it is part of.
- * @param {SourceOptions} [options] `signal`; and `request`, what `fetch` is told (headers, credentials).
+ * @param {SourceOptions} [options] `signal`; `request`, what `fetch` is told (headers, credentials); `cache`: keep what is downloaded, as compile does.
  * @returns {Promise<Weights>}
  * @throws {LamellaError} 'safetensors' when the file is not one or contradicts itself, 'truncated', 'html', 'http', 'file'.
  */
@@ -54,11 +54,11 @@ export async function open(source, options = {}) {
     if (!index) return new Weights(places(opened), metadataOf(opened));
     const parsed = parseIndex(index.source, /** @type {{ json: string }} */ (index.content).json);
     opened.splice(opened.indexOf(index), 1);
-    index.source.close();
+    await index.source.close();
     await openAll(findShards(parsed, opened.map((file) => file.source.name)), options, opened);
     return new Weights(parsed.select(places(opened)), metadataOf(opened));
   } catch (error) {
-    for (const file of opened) file.source.close();
+    await Promise.all(opened.map((file) => file.source.close()));
     throw error;
   }
 }
@@ -74,7 +74,8 @@ async function openAll(list, options, opened) {
     try {
       return { source, content: await readHeader(source, options) };
     } catch (error) {
-      source.close();
+      if (error instanceof LamellaError && error.code !== 'http') await source.discard?.();
+      await source.close();
       throw error;
     }
   }));
@@ -200,8 +201,8 @@ export class Weights {
   }
 
   /** Frees connections. What has been read stays good. */
-  close() {
-    for (const source of new Set([...this.#places.values()].map((place) => place.source))) source.close();
+  async close() {
+    await Promise.all([...new Set([...this.#places.values()].map((place) => place.source))].map((source) => source.close()));
   }
 
   /** @param {string} name */

@@ -15,6 +15,7 @@ import { openHttp, openResponse, StreamSource } from './http.js';
 /**
  * @typedef {object} SourceOptions
  * @property {AbortSignal | null} [signal]
+ * @property {boolean | import('../cache.js').CacheOptions} [cache] Keep what is downloaded, and take it from there the next time.
  * @property {RequestInit} [request] What `fetch` is told: `{ headers: { authorization: ... }, credentials: 'include' }`.
  */
 
@@ -25,10 +26,10 @@ import { openHttp, openResponse, StreamSource } from './http.js';
  * @returns {Promise<Source>}
  * @throws {LamellaError} 'http', 'html', 'file', 'argument'; or the signal's reason.
  */
-export async function openSource(like, { signal = null, request = {} } = {}, what = 'weights') {
+export async function openSource(like, { signal = null, request = {}, cache = false } = {}, what = 'weights') {
   abortSignal(`${what}: signal`, signal)?.throwIfAborted();
   const given = /** @type {any} */ (like);
-  if (typeof given === 'string' || given instanceof URL) return openAddress(given, { signal, request });
+  if (typeof given === 'string' || given instanceof URL) return openAddress(given, { signal, request, cache });
   if (ArrayBuffer.isView(given)) return new BytesSource(new Uint8Array(given.buffer, given.byteOffset, given.byteLength));
   switch (Object.prototype.toString.call(given)) {
     case '[object ArrayBuffer]': case '[object SharedArrayBuffer]': return new BytesSource(new Uint8Array(given));
@@ -44,13 +45,14 @@ export async function openSource(like, { signal = null, request = {} } = {}, wha
 
 /**
  * @param {string | URL} address
- * @param {{ signal: AbortSignal | null, request: RequestInit }} options
+ * @param {{ signal: AbortSignal | null, request: RequestInit, cache: boolean | import('../cache.js').CacheOptions }} options
  * @returns {Promise<Source>}
  */
-async function openAddress(address, options) {
+async function openAddress(address, { cache, ...options }) {
   const text = String(address);
   if (isNode && !isRemote(text)) return FileSource.open(text.startsWith('file:') ? nodeModule('node:url').fileURLToPath(text) : text, options);
-  return openHttp(new URL(text, globalThis.location?.href).href, options);
+  const { href } = new URL(text, globalThis.location?.href);
+  return cache && href.startsWith('http') ? (await import('../cache/downloads.js')).openCached(href, { ...options, cache }) : openHttp(href, options);
 }
 
 /** @param {string} text */
