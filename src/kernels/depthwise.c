@@ -93,7 +93,7 @@ static void axis_taps(size_t i, size_t size, size_t kernel, size_t stride, size_
 }
 
 /* How many pixels from ox on use all columns of the kernel. */
-static size_t whole_pixels(const depthwise_conv *conv, size_t ox) {
+static size_t whole_pixels(const conv_window *conv, size_t ox) {
     size_t reach = (conv->kernel_w - 1) * conv->dilation_w + 1;
     if (ox * conv->stride_w < conv->pad_w || reach > conv->w + conv->pad_w) return 0;
     size_t last = (conv->w + conv->pad_w - reach) / conv->stride_w;     /* the last pixel that does */
@@ -101,7 +101,7 @@ static size_t whole_pixels(const depthwise_conv *conv, size_t ox) {
     return last >= ox ? last - ox + 1 : 0;
 }
 
-static void output_row(float *y, const float *x, const float *packed, const depthwise_conv *conv, size_t oy, const gemm_epilogue *epilogue) {
+static void output_row(float *y, const float *x, const float *packed, const conv_window *conv, size_t oy, const gemm_epilogue *epilogue) {
     const size_t c = conv->c;
     size_t first_h, end_h, first_w, end_w;
     axis_taps(oy, conv->h, conv->kernel_h, conv->stride_h, conv->pad_h, conv->dilation_h, &first_h, &end_h);
@@ -130,7 +130,7 @@ static void output_row(float *y, const float *x, const float *packed, const dept
     }
 }
 
-void depthwise_f32(float *y, const float *x, const float *packed, const depthwise_conv *conv, size_t row, size_t rows,
+void depthwise_f32(float *y, const float *x, const float *packed, const conv_window *conv, size_t row, size_t rows,
                    const gemm_epilogue *epilogue) {
     const gemm_epilogue none = {NULL, 0, LAM_IDENTITY};
     if (!epilogue) epilogue = &none;

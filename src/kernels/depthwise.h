@@ -1,15 +1,10 @@
 /* Depthwise convolution of one image, channels last: each channel with its own kernel_h x kernel_w filter,
  *     y = activation(conv(x, weight) + bias + add)      x [h, w, c] -> y [out_h, out_w, c]
- * pad_h rows of zeros above and pad_w columns to the left; those below and to the right follow from out_h and out_w.
- * Packed weights: bias [c], then weight [kernel_h * kernel_w][c]. */
+ * with zeros around x. Packed weights: bias [c], then weight [kernel_h * kernel_w][c]. */
 #pragma once
 #include <stddef.h>
+#include "conv_window.h"
 #include "gemm.h"
-
-typedef struct depthwise_conv {
-    size_t h, w, c, out_h, out_w;
-    size_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
-} depthwise_conv;
 
 size_t depthwise_packed_floats(size_t c, size_t taps);
 /* weight [channels, 1, kernel_h, kernel_w]: channels [c0, c0 + channels) of c. */
@@ -20,5 +15,5 @@ void depthwise_pack_bias(float *packed, size_t c, const float *bias);
 void depthwise_scale_channels(float *packed, size_t c, size_t taps, const float *scale, const float *shift);
 /* Output rows [row, row + rows) of one image; y and epilogue->add (add_stride floats per pixel) point at the whole output image.
  * epilogue NULL: none; add may be y. x and y do not overlap. */
-void depthwise_f32(float *y, const float *x, const float *packed, const depthwise_conv *conv, size_t row, size_t rows,
+void depthwise_f32(float *y, const float *x, const float *packed, const conv_window *conv, size_t row, size_t rows,
                    const gemm_epilogue *epilogue);

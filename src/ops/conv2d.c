@@ -1,9 +1,11 @@
-/* 2-d convolution. Three ways, settled when the graph is compiled:
+/* 2-d convolution. Four ways, settled when the graph is compiled:
  *   direct    rows of pointers into the image feed the matrix product; any kernel, stride, dilation and groups
+ *   patches   of images of few channels that come as planes: the inputs of some output pixels are copied into rows of the product
  *   winograd  3x3 with stride 1, where winograd_choose says it pays
  *   depthwise one input and one output channel per group */
 #include <string.h>
 #include "../kernels/depthwise.h"
+#include "../kernels/patches.h"
 #include "../kernels/winograd.h"
 #include "../text.h"
 #include "ops.h"
@@ -14,8 +16,9 @@ enum { TOP, LEFT, BOTTOM, RIGHT };
 
 typedef struct conv_params {
     int stride[2], padding[4], dilation[2], groups;
-    int depthwise, tile;     /* the way chosen: tile is winograd's, 0 for direct */
-    lam_precision precision; /* of direct */
+    int depthwise, patches;  /* the way chosen */
+    int tile;                /* winograd's, 0 for the others */
+    lam_precision precision; /* of direct and patches */
 } conv_params;
 
 /* ---- shape ---- */
@@ -65,11 +68,12 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
 
 /* ---- weights ---- */
 
-/* One group: k input channels, n output channels, taps of the kernel; how many floats it packs to. */
+/* One group: k input channels, n output channels, taps of the kernel; how many floats it packs to. A patch is one tap of many values. */
 typedef struct group { product w; size_t floats; } group;
 
 static group group_of(const conv_params *p, const lam_shape *w) {
-    group g = { .w = { p->precision, (size_t)w->dims[2] * (size_t)w->dims[3], (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups) } };
+    size_t taps = (size_t)w->dims[2] * (size_t)w->dims[3], k = (size_t)w->dims[1], n = (size_t)(w->dims[0] / p->groups);
+    group g = { .w = { p->precision, p->patches ? 1 : taps, p->patches ? k * taps : k, n } };
     g.floats = p->tile ? winograd_packed_floats(p->tile, g.w.k, g.w.n) : product_packed_floats(&g.w);
     return g;
 }
@@ -84,9 +88,10 @@ static void choose(const lam_graph *g, const lam_node *node, conv_params *p) {
     int plain = w->dims[2] == 3 && w->dims[3] == 3 && p->stride[0] == 1 && p->stride[1] == 1 && p->dilation[0] == 1 &&
                 p->dilation[1] == 1;
     if (p->depthwise) return;
-    p->precision = product_precision(g, node->in[WEIGHT], (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups));
+    group s = group_of(p, w);
+    p->precision = product_precision(g, node->in[WEIGHT], s.w.k, s.w.n);
     if (p->precision == LAM_Q4) p->precision = LAM_Q8;   /* filters have few weights and suffer more from coarse ones than layers of many */
-    if (!plain) return;
+    if (!plain || p->patches) return;
     int h = y->dims[2] == LAM_ANY ? USUAL_SIZE : y->dims[2], width = y->dims[3] == LAM_ANY ? USUAL_SIZE : y->dims[3];
     if (p->precision == LAM_Q8 && h * width <= FEW_PIXELS) return;
     p->tile = winograd_choose(1, (size_t)h, (size_t)width, (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups));
@@ -165,7 +170,7 @@ typedef struct job {
     group s;
     tile_grid grid;
     winograd_conv winograd;
-    depthwise_conv depthwise;
+    conv_window window;          /* of patches and depthwise */
     size_t h, w, c, out_h, out_w, n, batch, kernel_w;
     size_t units, together;      /* of winograd, and how many of them one task takes */
 } job;
@@ -176,6 +181,15 @@ static job job_of(const lam_run *r) {
     return (job){
         .run = r, .p = p, .s = group_of(p, &r->in[WEIGHT].shape), .kernel_w = (size_t)w[3], .batch = (size_t)x[0],
         .c = (size_t)x[1], .h = (size_t)x[2], .w = (size_t)x[3], .n = (size_t)y[1], .out_h = (size_t)y[2], .out_w = (size_t)y[3],
+    };
+}
+
+static conv_window window_of(const job *j) {
+    const conv_params *p = j->p;
+    return (conv_window){
+        .c = j->c, .h = j->h, .w = j->w, .out_h = j->out_h, .out_w = j->out_w, .kernel_h = (size_t)j->run->in[WEIGHT].shape.dims[2],
+        .kernel_w = j->kernel_w, .stride_h = (size_t)p->stride[0], .stride_w = (size_t)p->stride[1], .pad_h = (size_t)p->padding[TOP],
+        .pad_w = (size_t)p->padding[LEFT], .dilation_h = (size_t)p->dilation[0], .dilation_w = (size_t)p->dilation[1],
     };
 }
 
@@ -200,7 +214,7 @@ static size_t most_rows(const group *s) {
 }
 
 static int is_pointwise(const conv_params *p, const group *s) {
-    return s->w.taps == 1 && p->stride[0] == 1 && p->stride[1] == 1 && !p->padding[TOP] && !p->padding[LEFT] &&
+    return s->w.taps == 1 && !p->patches && p->stride[0] == 1 && p->stride[1] == 1 && !p->padding[TOP] && !p->padding[LEFT] &&
            !p->padding[BOTTOM] && !p->padding[RIGHT];
 }
 
@@ -228,6 +242,11 @@ static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
         *per_thread = winograd_scratch_floats(&j.winograd);
         return;
     }
+    if (j.p->patches) {
+        j.window = window_of(&j);
+        *per_thread = scratch_times(most_rows(&j.s), patches_row_floats(&j.window) + product_row_floats(&j.s.w));
+        return;
+    }
     if (!is_pointwise(j.p, &j.s)) *per_thread = (most_rows(&j.s) + GEMM_MR) * j.s.w.taps * sizeof(float *) / sizeof(float);
     size_t prepared = prepared_floats(&j);
     *shared = prepared > SIZE_MAX / sizeof(float) / 2 ? prepared : prepared + outside_floats(&j);
@@ -252,6 +271,17 @@ static float *prepared_at(const job *j, size_t in_group) {
     return j->run->shared + outside_floats(j) + in_group * j->batch * j->h * j->w * product_row_floats(&j->s.w);
 }
 
+/* The patches of some pixels by some columns. */
+static void multiply_patches(const job *j, const tile *t, const float *weights, const gemm_epilogue *epilogue, float *rows) {
+    const product *w = &j->s.w;
+    size_t stride = patches_row_floats(&j->window);
+    float *prepared = rows + t->rows * stride;
+    patches_f32(rows, j->run->in[X].data, &j->window, t->row, t->rows);
+    product_prepare(w, NULL, prepared, rows, t->rows, stride);
+    if (product_row_floats(w)) rows = prepared, stride = product_row_floats(w);
+    product_multiply_matrix(w, j->run->out.data + t->row * j->n + t->column, j->n, rows, stride, weights, t->rows, t->columns, epilogue);
+}
+
 static void direct(void *argument, int index, int thread) {
     const job *j = argument;
     const lam_run *r = j->run;
@@ -259,9 +289,13 @@ static void direct(void *argument, int index, int thread) {
     size_t in_group = (size_t)(index / tiles);
     tile t = tile_at(&j->grid, index % tiles);
     size_t at = t.row * j->n + in_group * j->s.w.n + t.column;
-    const float *x = product_row_floats(&j->s.w) ? prepared_at(j, in_group) : r->in[X].data + in_group * j->s.w.k;
     const float *weights = r->node->packed + in_group * j->s.floats + product_column(&j->s.w, t.column);
     gemm_epilogue epilogue = epilogue_at(r, at, j->n);
+    if (j->p->patches) {
+        multiply_patches(j, &t, weights, &epilogue, r->scratch + (size_t)thread * r->scratch_floats);
+        return;
+    }
+    const float *x = product_row_floats(&j->s.w) ? prepared_at(j, in_group) : r->in[X].data + in_group * j->s.w.k;
     if (is_pointwise(j->p, &j->s)) {
         product_multiply_matrix(&j->s.w, r->out.data + at, j->n, x + t.row * pixel_stride(j), pixel_stride(j), weights, t.rows, t.columns, &epilogue);
         return;
@@ -270,6 +304,20 @@ static void direct(void *argument, int index, int thread) {
     size_t whole = (t.rows + GEMM_MR - 1) / GEMM_MR * GEMM_MR;
     for (size_t i = 0; i < whole; i++) point_row(j, x, t.row + (i < t.rows ? i : t.rows - 1), i, rows);
     product_multiply(&j->s.w, r->out.data + at, j->n, rows, weights, t.rows, t.columns, &epilogue);
+}
+
+/* Columns for which patches are copied once: of fewer, copying would be seen. */
+enum { PATCH_COLUMNS = 256 };
+
+static void run_patches(const lam_run *r, job *j) {
+    const product *w = &j->s.w;
+    j->window = window_of(j);
+    j->grid = tile_grid_of(j->batch * j->out_h * j->out_w, w->n, w->k, most_rows(&j->s), lam_pool_threads(r->pool));
+    if (j->grid.columns < PATCH_COLUMNS) {
+        j->grid.columns = PATCH_COLUMNS;
+        j->grid.column_blocks = (int)((w->n + PATCH_COLUMNS - 1) / PATCH_COLUMNS);
+    }
+    pool_for(r->pool, tile_count(&j->grid), direct, j);
 }
 
 static void run_direct(const lam_run *r, job *j) {
@@ -308,18 +356,12 @@ static void depthwise_row(void *argument, int index, int thread) {
     const lam_run *r = j->run;
     size_t image = (size_t)index / j->out_h, out = image * j->out_h * j->out_w * j->n;
     gemm_epilogue epilogue = epilogue_at(r, out, j->n);
-    depthwise_f32(r->out.data + out, r->in[X].data + image * j->h * j->w * j->c, r->node->packed, &j->depthwise,
+    depthwise_f32(r->out.data + out, r->in[X].data + image * j->h * j->w * j->c, r->node->packed, &j->window,
                   (size_t)index % j->out_h, 1, &epilogue);
 }
 
 static void run_depthwise(const lam_run *r, job *j) {
-    const conv_params *p = j->p;
-    j->depthwise = (depthwise_conv){
-        .h = j->h, .w = j->w, .c = j->c, .out_h = j->out_h, .out_w = j->out_w,
-        .kernel_h = j->s.w.taps / j->kernel_w, .kernel_w = j->kernel_w,
-        .stride_h = (size_t)p->stride[0], .stride_w = (size_t)p->stride[1], .pad_h = (size_t)p->padding[TOP],
-        .pad_w = (size_t)p->padding[LEFT], .dilation_h = (size_t)p->dilation[0], .dilation_w = (size_t)p->dilation[1],
-    };
+    j->window = window_of(j);
     pool_for(r->pool, (int)(j->batch * j->out_h), depthwise_row, j);
 }
 
@@ -327,6 +369,7 @@ static void run(const lam_run *r) {
     job j = job_of(r);
     if (j.p->depthwise) run_depthwise(r, &j);
     else if (j.p->tile) run_winograd(r, &j);
+    else if (j.p->patches) run_patches(r, &j);
     else run_direct(r, &j);
 }
 
@@ -339,6 +382,16 @@ static const lam_op op_conv2d = {
     .name = "conv2d", .flags = OP_TAKES_ACTIVATION | OP_TAKES_ADD | OP_TAKES_BATCH_NORM, .packs = 1u << WEIGHT,
     .shape = shape, .packed = packed, .pack = pack, .finish = finish, .scratch = scratch, .run = run, .flops = flops,
 };
+
+/* With more channels row pointers are as fast, and winograd's way pays where there is one. A value that lies channels last would have to be turned
+ * into planes first. */
+enum { FEW_CHANNELS = 4 };
+
+static int wants_patches(const lam_graph *g, lam_value x, lam_value w, int groups) {
+    const int *dims = graph_shape(g, w)->dims;
+    return groups == 1 && graph_shape(g, w)->rank == 4 && dims[1] > 0 && dims[1] <= FEW_CHANNELS && dims[2] > 0 && dims[3] > 0 &&
+           (dims[2] > 1 || dims[3] > 1) && graph_shape(g, x)->rank == 4 && graph_layout(g, x) == LAYOUT_PLAIN;
+}
 
 lam_value lam_conv2d(lam_graph *g, lam_value x, lam_value w, lam_value bias, const int *stride, const int *padding,
                      const int *dilation, int groups) {
@@ -355,6 +408,7 @@ lam_value lam_conv2d(lam_graph *g, lam_value x, lam_value w, lam_value bias, con
     }
     if (!graph_is_weight(g, w) || !graph_is_weight(g, bias))
         return graph_fail(g, LAM_EVALUE, "conv2d: weight and bias must be weights, not computed values");
-    const lam_value in[] = { graph_in_layout(g, x, LAYOUT_CHANNELS_LAST), w, bias };
+    p.patches = wants_patches(g, x, w, groups);
+    const lam_value in[] = { p.patches ? x : graph_in_layout(g, x, LAYOUT_CHANNELS_LAST), w, bias };
     return graph_add(g, &op_conv2d, 3, in, &p, sizeof p, LAYOUT_CHANNELS_LAST);
 }

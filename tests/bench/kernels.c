@@ -7,6 +7,7 @@
 #include "kernels/depthwise.h"
 #include "kernels/gemm.h"
 #include "kernels/norm.h"
+#include "kernels/patches.h"
 #include "kernels/pool2d.h"
 #include "kernels/quantized.h"
 #include "kernels/softmax.h"
@@ -172,6 +173,23 @@ BENCH void bench_conv(size_t times, size_t h, size_t w, size_t c, size_t n, size
     free(rows);
 }
 
+/* Of planes of few channels: patches, as many together as ops take, and their product. */
+BENCH void bench_patches(size_t times, size_t size, size_t c, size_t n, size_t kernel, size_t stride, size_t pad) {
+    used = 0;
+    const size_t out = (size + 2 * pad - kernel) / stride + 1, pixels = out * out, k = c * kernel * kernel, most = 64 * 1024 / k / GEMM_MR * GEMM_MR;
+    const conv_window window = { size, size, c, out, out, kernel, kernel, stride, stride, pad, pad, 1, 1 };
+    const size_t together = most < 32 * GEMM_MR ? most : 32 * GEMM_MR, floats = patches_row_floats(&window);
+    float *x = take(c * size * size), *y = take(pixels * n), *rows = take(together * floats), *packed = take(gemm_packed_floats(k, n));
+    const gemm_epilogue relu = {NULL, 0, LAM_RELU};
+    for (size_t t = 0; t < times; t++) {
+        for (size_t i = 0; i < pixels; i += together) {
+            size_t m = pixels - i < together ? pixels - i : together;
+            patches_f32(rows, x, &window, i, m);
+            gemm_f32_matrix(y + i * n, n, rows, floats, packed, m, n, k, &relu);
+        }
+    }
+}
+
 BENCH void bench_winograd(size_t times, int tile, size_t h, size_t w, size_t c, size_t n) {
     used = 0;
     const winograd_conv conv = {tile, 1, h, w, c, h, w, n, 1, 1, c, n};
@@ -191,7 +209,7 @@ BENCH int bench_winograd_choice(size_t size, size_t c, size_t n) { return winogr
 
 BENCH void bench_depthwise(size_t times, size_t h, size_t w, size_t c, size_t kernel) {
     used = 0;
-    const depthwise_conv conv = {h, w, c, h, w, kernel, kernel, 1, 1, kernel / 2, kernel / 2, 1, 1};
+    const conv_window conv = {h, w, c, h, w, kernel, kernel, 1, 1, kernel / 2, kernel / 2, 1, 1};
     float *x = take(h * w * c), *y = take(h * w * c), *packed = take(depthwise_packed_floats(c, kernel * kernel));
     for (size_t t = 0; t < times; t++) depthwise_f32(y, x, packed, &conv, 0, h, NULL);
 }

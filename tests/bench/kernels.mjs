@@ -109,7 +109,13 @@ const cases = [
     name: `conv 3x3 ${s}x${s} ${c} -> ${n} ${tile ? `winograd ${tile}` : 'indirect'}${wasm.bench_winograd_choice(s, c, n) === tile ? ', chosen' : ''}`, flops: 18 * s * s * c * n,
     work: (t) => (tile ? wasm.bench_winograd(t, tile, s, s, c, n) : wasm.bench_conv(t, s, s, c, n, 3, 1, 1)),
   }))),
-  { name: 'conv 3x3/2 224x224 3 -> 32', flops: 18 * 112 * 112 * 3 * 32, work: (t) => wasm.bench_conv(t, 224, 224, 3, 32, 3, 2, 1) },
+  ...[[224, 3, 32, 3, 2, 1], [224, 3, 64, 7, 2, 3], [224, 3, 768, 16, 16, 0], [28, 1, 32, 5, 1, 2]].flatMap(([s, c, n, k, stride, pad]) => {
+    const out = Math.floor((s + 2 * pad - k) / stride) + 1;
+    return ['bench_conv', 'bench_patches'].map((way) => ({
+      name: `first conv ${k}x${k}/${stride} ${s}x${s} ${c} -> ${n} ${way === 'bench_conv' ? 'indirect' : 'patches'}`, flops: 2 * out * out * k * k * c * n,
+      work: (t) => (way === 'bench_conv' ? wasm.bench_conv(t, s, s, c, n, k, stride, pad) : wasm.bench_patches(t, s, c, n, k, stride, pad)),
+    }));
+  }),
   ...[[112, 64, 3], [28, 256, 3], [14, 512, 5]].map(([s, c, k]) => ({
     name: `depthwise ${k}x${k} ${s}x${s}x${c}`, flops: 2 * k * k * s * s * c, work: (t) => wasm.bench_depthwise(t, s, s, c, k),
   })),

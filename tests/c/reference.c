@@ -68,7 +68,7 @@ void reference_conv2d(float *y, size_t y_stride, const float *x, size_t x_stride
 }
 
 void reference_depthwise(float *y, const float *x, const float *weight, const float *bias, const float *add,
-                         const depthwise_conv *d, lam_activation activation) {
+                         const conv_window *d, lam_activation activation) {
     reference_conv one = {d->h, d->w, 1, d->out_h, d->out_w, 1, d->kernel_h, d->kernel_w,
                           d->stride_h, d->stride_w, d->pad_h, d->pad_w, d->dilation_h, d->dilation_w};
     for (size_t j = 0; j < d->c; j++) {

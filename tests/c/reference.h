@@ -23,7 +23,7 @@ void reference_conv2d(float *y, size_t y_stride, const float *x, size_t x_stride
                       const reference_conv *conv, lam_activation activation);
 /* weight [c, 1, kernel_h, kernel_w] */
 void reference_depthwise(float *y, const float *x, const float *weight, const float *bias, const float *add,
-                         const depthwise_conv *conv, lam_activation activation);
+                         const conv_window *conv, lam_activation activation);
 
 void reference_max_pool2d(float *y, const float *x, const pool2d *pool);
 void reference_avg_pool2d(float *y, const float *x, const pool2d *pool);

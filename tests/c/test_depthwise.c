@@ -3,7 +3,7 @@
 #include "reference.h"
 
 static void one(void) {
-    depthwise_conv v = {.h = check_size(1, 14), .w = check_size(1, 20), .c = check_size(1, 48), .kernel_h = check_size(1, 5), .kernel_w = check_size(1, 5),
+    conv_window v = {.h = check_size(1, 14), .w = check_size(1, 20), .c = check_size(1, 48), .kernel_h = check_size(1, 5), .kernel_w = check_size(1, 5),
                         .stride_h = check_size(1, 3), .stride_w = check_size(1, 3), .pad_h = check_size(0, 4), .pad_w = check_size(0, 4),
                         .dilation_h = check_size(1, 3), .dilation_w = check_size(1, 3)};
     size_t reach_h = (v.kernel_h - 1) * v.dilation_h + 1, reach_w = (v.kernel_w - 1) * v.dilation_w + 1;

@@ -261,9 +261,11 @@ static void conv(lam_precision precision, int exact, int c, int n, int groups, i
         l.padding[i] = sized ? kernel / 2 : (int)check_size(0, 2);
         l.padding[2 + i] = sized ? kernel / 2 : (int)check_size(0, 2);
     }
-    lam_precision found = compare(&l, exact);
-    if (c < 32 || n < 16) CHECK(found == LAM_PRECISION_F32, "a small conv2d has precision %d", found);
-    else if (!winograd) CHECK(found == LAM_Q8, "conv2d has precision %d", found);
+    /* The patches of few channels are rows of the product, and no row of any of these is made to come through as it is. */
+    int patches = groups == 1 && c <= 4 && kernel != 1, k = patches ? c * l.kernel[0] * l.kernel[1] : c;
+    lam_precision found = compare(&l, exact && !patches);
+    if (k < 32 || n < 16) CHECK(found == LAM_PRECISION_F32, "a small conv2d has precision %d", found);
+    else if (patches || !winograd) CHECK(found == LAM_Q8, "conv2d has precision %d", found);
 }
 
 static void mixture(lam_precision precision, int k, int n, int experts) {
@@ -280,6 +282,7 @@ static void any(lam_precision precision, int exact) {
     for (int k = 31; k <= 34; k++)
         for (int n = 15; n <= 17; n++) linear(precision, exact, k, n);
     for (int i = 0; i < 20; i++) conv(precision, exact, (int)check_size(28, 70), (int)check_size(14, 70), (int)check_size(1, 3), kernels[i % 5], 0);
+    for (int i = 0; i < 20; i++) conv(precision, exact, (int)check_size(1, 6), (int)check_size(14, 70), 1, kernels[i % 5], i % 4 ? 0 : 11);
     for (int size = 9; size <= 17; size += 2) conv(precision, exact, (int)check_size(32, 50), (int)check_size(16, 40), (int)check_size(1, 2), 3, size);
     conv(precision, exact, 1, 1, 40, 3, 0);   /* depthwise */
 }
