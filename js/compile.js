@@ -8,6 +8,7 @@ import { className, Module } from './module.js';
 import { precisionOf } from './precision.js';
 import { SymbolicTensor } from './tensor.js';
 import { ANY, lift, Trace } from './trace.js';
+import { warm } from './warm.js';
 import { I32, Runner } from '../web/runner.js';
 
 /** @typedef {import('./inputs.js').DeclaredInput} DeclaredInput */
@@ -46,7 +47,8 @@ import { I32, Runner } from '../web/runner.js';
 /** @typedef {CompileOwnOptions & import('./init.js').EngineOptions} CompileOptions */
 
 /**
- * Makes a network out of a module and a checkpoint: records `forward`, checks every name and shape, streams the weights into the engine.
+ * Makes a network out of a module and a checkpoint: records `forward`, checks every name and shape, streams the weights into the engine. Where all sizes but the
+ * batch are known, it then runs on zeros for up to 20 ms, so that the first forward is not slower than others (more than 64 MB of weights only if they took long).
  *
  *     const model = await compile(new models.ModifiedResNet({ layers: [3, 4, 6, 3], outputDim: 1024, heads: 32 }),
  *       { weights: 'open_clip_model.safetensors', prefix: 'visual.', onProgress: (p) => { bar.value = p.loaded / p.total; } });
@@ -69,6 +71,7 @@ export async function compile(module, options = {}) {
   const signal = abortSignal('compile: signal', given);
   const declared = declaredMethods(module, inputs, methods);
   const precisions = precisionOf(precision);
+  const since = performance.now();
   signal?.throwIfAborted();
   const { engine, threads } = worker ? await recordingEngine(engineOptions) : { engine: await sharedEngine(engineOptions), threads: undefined };
   signal?.throwIfAborted();
@@ -91,7 +94,10 @@ export async function compile(module, options = {}) {
     signal?.throwIfAborted();
     const Class = /** @type {any} */ (module).Model ?? Model;
     const { weights } = opened;
-    return new Class(runner, { methods: recorded, module, tokenizer, neighbour: (/** @type {string} */ name) => weights.neighbour?.(name) });
+    const model = new Class(runner, { methods: recorded, module, tokenizer, neighbour: (/** @type {string} */ name) => weights.neighbour?.(name) });
+    await warm(model, recorded, { since, signal });
+    signal?.throwIfAborted();
+    return model;
   } catch (error) {
     runner.dispose();
     local.dispose();

@@ -1,0 +1,109 @@
+/** What compile does so that the first forward is not the slowest: it must leave no trace but the plan of the memory. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { compile, F, Module, nn, Tensor } from '../../js/index.js';
+import { sharedEngine } from '../../js/init.js';
+import { uniform } from '../bench/tower.mjs';
+
+const engine = await sharedEngine({});
+const used = () => engine.exports.lam_memory_used();
+
+/** 3 x 3 convolutions, the last of any size; `side` of the image, null: any. */
+class Net extends Module {
+  constructor(side) {
+    super();
+    this.inputs = [[null, 3, side, side]];
+    this.body = new nn.Sequential(new nn.Conv2d(3, 16, 3, { padding: 1 }), new nn.SiLU(), new nn.Conv2d(16, 24, 3, { padding: 1 }));
+    this.fc = new nn.Linear(24, 5);
+  }
+
+  forward(x) {
+    return this.fc(F.flatten(F.adaptiveAvgPool2d(this.body(x), 1), 1));
+  }
+}
+
+const random = (shape, name) => new Tensor(uniform(name, shape.reduce((a, b) => a * b, 1), 0.5), [...shape]);
+const weightsOf = (module) => Object.fromEntries([...module.stateDict()].map(([name, { shape }]) => [name, random(shape, name)]));
+const load = (module, options) => compile(module, { weights: weightsOf(module), ...options });
+
+/** Some hundred milliseconds, for 512. */
+class Slow extends Module {
+  constructor(size) {
+    super();
+    this.inputs = [[size, size]];
+    this.fc = new nn.Linear(size, size, { bias: false });
+  }
+
+  forward(x) {
+    let y = x;
+    for (let i = 0; i < 40; i++) y = this.fc(y);
+    return y;
+  }
+}
+
+class Large extends Module {
+  inputs = [[1, 2 ** 23]];
+
+  forward(x) {
+    return F.relu(x);
+  }
+}
+
+describe('a compiled model', () => {
+  it('has run where the sizes are known, and nowhere else', async () => {
+    const known = await load(new Net(20));
+    assert.ok(known.memory.activations > 0, 'the plan of its memory is there');
+    const unknown = await load(new Net(null));
+    assert.equal(unknown.memory.activations, 0);
+    known.dispose();
+    unknown.dispose();
+  });
+
+  for (const options of [{}, { worker: true }, { threads: 2 }]) {
+    it(`gives the numbers of one that has not: ${JSON.stringify(options)}`, async () => {
+      const picture = random([2, 3, 20, 20], 'picture');
+      const known = await load(new Net(20), options);
+      const unknown = await load(new Net(null), options);
+      const { data } = await unknown.forward(picture);
+      assert.deepEqual((await known.forward(picture)).data, data);
+      assert.deepEqual((await known.forward(picture)).data, data);
+      known.dispose();
+      unknown.dispose();
+    });
+  }
+
+  it('has seen no tokens', async () => {
+    class Remember extends Module {
+      inputs = [[1, 3, 2]];
+
+      forward(x) {
+        return F.cache(x);
+      }
+    }
+    const model = await compile(new Remember());
+    const session = await model.session({ context: 3 });
+    assert.equal(session.position, 0);
+    assert.deepEqual((await session.forward([[[1, 2], [3, 4], [5, 6]]])).data, Float32Array.of(1, 2, 3, 4, 5, 6));
+    assert.equal(session.position, 3);
+    model.dispose();
+  });
+
+  it('of a huge input waits for it', async () => {
+    const model = await compile(new Large());
+    assert.equal(model.memory.activations, 0);
+    model.dispose();
+  });
+
+  for (const worker of [false, true]) {
+    it(`that is aborted before it is ready never is${worker ? ', in a worker' : ''}`, { timeout: 20000 }, async () => {
+      const controller = new AbortController();
+      const reason = new Error('changed my mind');
+      const before = used();
+      // Aborts in the next turn of the event loop after the weights are there, when the model runs for the first time.
+      const onProgress = ({ loaded, total }) => { if (loaded === total) setTimeout(() => controller.abort(reason), 0); };
+      const module = new Slow(512);
+      await assert.rejects(load(module, { worker, signal: controller.signal, onProgress, threads: 1 }), reason);
+      assert.equal(used(), before);
+    });
+  }
+});
