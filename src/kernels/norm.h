@@ -2,9 +2,9 @@
 #pragma once
 #include <stddef.h>
 
-/* Of x [d]: its mean, and factor = 1 / sqrt(var + eps), var divided by d, in two passes. */
+/* Of x [d]: its mean, and factor = 1 / sqrt(var + eps), var divided by d: as exact as in two passes. */
 void row_statistics(const float *x, size_t d, float eps, float *mean, float *factor);
-/* y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, var divided by d, in two passes. weight [d] and bias [d] may be NULL. */
+/* y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, var divided by d. weight [d] and bias [d] may be NULL. */
 void layer_norm_f32(float *y, const float *x, size_t rows, size_t d, const float *weight, const float *bias, float eps);
 /* y = x / sqrt(mean(x^2) + eps) * weight. weight [d] may be NULL. */
 void rms_norm_f32(float *y, const float *x, size_t rows, size_t d, const float *weight, float eps);

@@ -109,6 +109,43 @@ static void not_numbers(void) {
     CHECK(y[0] == 0, "a constant row becomes zeros");
 }
 
+/* Rows whose mean is large beside what they vary by, or that one value makes so. The mean is a number of 24 bits: half of its last one is what a row
+ * may be beside its place, counted in what the row varies by. */
+static void far_from_zero(int kind) {
+    size_t d = (size_t[]){check_size(2, 40), check_size(40, 3000), check_size(4000, 20000)}[kind % 3];
+    float *x = check_floats(2 * d), *y = check_floats(2 * d), *expected = check_floats(2 * d), *weight = check_floats(d), *bias = check_floats(d);
+    float mean = (float[]){1, -1, 1.7f, 100, -3e4f, 1e6f}[check_size(0, 5)], width = (float[]){1, 1.03f, 0.97f, 0.01f}[check_size(0, 3)] * sqrtf(3);
+    for (size_t i = 0; i < 2 * d; i++) {
+        x[i] = mean + width * x[i];                                                     /* squares of the mean near those of the rest, or far above */
+        if (kind / 3 == 1) x[i] = mean * (1 + (float)(i % d) / (float)d);               /* a slope */
+        if (kind / 3 == 2 && i % d == d / 2) x[i] = mean * 1000;                        /* one of the values that a guess of the mean may be made from */
+        if (kind / 3 == 3) x[i] = i % 2 ? mean : nextafterf(mean, 2e6f);                /* two neighbours */
+    }
+    reference_layer_norm(expected, x, 2, d, weight, bias, 1e-12f);
+    layer_norm_f32(y, x, 2, d, weight, bias, 1e-12f);
+    for (size_t r = 0; r < 2; r++) {
+        double sum = 0, squares = 0;
+        for (size_t i = 0; i < d; i++) sum += x[r * d + i];
+        for (size_t i = 0; i < d; i++) squares += pow(x[r * d + i] - sum / (double)d, 2);
+        double last_bit = 0x1p-24 * fabs(sum) / (double)d / sqrt(squares / (double)d + 1e-12);
+        check_close(y + r * d, expected + r * d, d, 4e-6 + 3 * last_bit, "layer norm of a row far from zero");
+    }
+    check_free(x); check_free(y); check_free(expected); check_free(weight); check_free(bias);
+}
+
+/* What must come out exactly, and squares that are no numbers any more. */
+static void edges_of_rows(void) {
+    size_t d = check_size(1, 5000);
+    float *x = check_floats(d), *y = check_floats(d), mean, factor;
+    for (size_t i = 0; i < d; i++) x[i] = 0.1f;
+    layer_norm_f32(y, x, 1, d, NULL, NULL, 1e-5f);
+    for (size_t i = 0; i < d; i++) CHECK(y[i] == 0, "a constant row becomes zeros");
+    for (size_t i = 0; i < d; i++) x[i] = 1e19f;
+    row_statistics(x, d, 1e-5f, &mean, &factor);
+    CHECK(mean == 1e19f && factor > 0, "the mean of numbers whose squares are none");
+    check_free(x); check_free(y);
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
     for (size_t d = 1; d <= 40; d++) one(check_size(0, 4), d, 0);
@@ -117,6 +154,10 @@ int main(int argc, char **argv) {
         batch_norm();
         groups((float[]){0, 3, -30}[i % 3]);
         lengths((float[]){1, 1e-7f, 1e6f}[i % 3]);
+    }
+    for (int i = 0; i < 240; i++) {
+        far_from_zero(i % 12);
+        edges_of_rows();
     }
     not_numbers();
     return check_end("norm");
