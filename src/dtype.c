@@ -42,6 +42,6 @@ void dtype_to_f32(float *dst, lam_type type, const void *src, size_t n) {
     case LAM_I8: CONVERT(int8_t, (float)s[i]); break;
     case LAM_U8: CONVERT(uint8_t, (float)s[i]); break;
     case LAM_BOOL: CONVERT(uint8_t, s[i] ? 1.0f : 0.0f); break;
-    case LAM_TYPES: break;
+    case LAM_TYPES: case LAM_CODES_4: break;
     }
 }

@@ -50,6 +50,7 @@ enum {
     OP_MAKES_I32 = 64,        /* the output is i32 */
     OP_CACHE = 128,           /* in a session with a context the output is memory that outlives the run; else as OP_VIEW */
     OP_IN_PLACE_FIRST = 256,  /* as OP_IN_PLACE, but over the first input only */
+    OP_PACKS_CODES = 1024,    /* pack is given rows that may not be f32 yet: product_pack or weights_expand see to them */
     OP_PACKS_FEWER_BITS = 512,/* takes its weights as they are while node->precision is f32 */
 };
 
@@ -131,6 +132,14 @@ typedef struct lam_weight_info {
     lam_precision precision; /* that is asked for */
 } lam_weight_info;
 
+/* Rows of codes on their way in. Ops get the place in `staging` where they are or will be as f32. */
+typedef struct coded_rows {
+    lam_precision precision;   /* of the codes */
+    const unsigned char *rows; /* [count] of quantized_coded_bytes */
+    size_t count, elements;    /* elements of a row */
+    int expanded;
+} coded_rows;
+
 enum { LAM_TEXT = 512 };
 
 struct lam_graph {
@@ -143,6 +152,7 @@ struct lam_graph {
     int compiled;
     int *layers;              int layer_count;     /* nodes that run, in order */
     float *staging;           size_t staging_floats;
+    coded_rows *coded;        /* while lam_load packs codes; else NULL */
     lam_status status;
     char error[LAM_TEXT];
 };
@@ -183,3 +193,4 @@ static inline size_t scratch_times(size_t a, size_t b) {
 /* -- the stages -- */
 void fuse_graph(lam_graph *g);                                   /* fuse.c */
 lam_status weights_size(lam_graph *g);                           /* weights.c: decide packed forms, allocate */
+void weights_expand(const lam_graph *g);                         /* the codes that are being loaded, if any, as f32 in staging */

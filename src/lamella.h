@@ -56,7 +56,8 @@ typedef enum lam_precision {
 } lam_precision;
 
 typedef enum lam_type {
-    LAM_F32, LAM_F16, LAM_BF16, LAM_F64, LAM_I64, LAM_I32, LAM_I16, LAM_I8, LAM_U8, LAM_BOOL, LAM_TYPES
+    LAM_F32, LAM_F16, LAM_BF16, LAM_F64, LAM_I64, LAM_I32, LAM_I16, LAM_I8, LAM_U8, LAM_BOOL, LAM_TYPES,
+    LAM_CODES_8 = LAM_TYPES, LAM_CODES_4   /* for lam_load alone: rows that are quantised already (kernels/quantized.h: quantized_coded_bytes) */
 } lam_type;
 
 typedef enum lam_scoring { LAM_SCORE_SOFTMAX, LAM_SCORE_SIGMOID } lam_scoring;
@@ -238,7 +239,7 @@ LAM_API int         lam_weight_dim(const lam_graph *g, int weight, int axis);
 LAM_API size_t      lam_packed_bytes(const lam_graph *g);   /* of all packed weights, known before the first is loaded */
 /* Converts and packs rows [first, first + rows) of a weight (a row is a slice of dimension 0; rank 0 and 1 count elements).
  * data holds rows * (elements of a row) values of `type`, aligned to that type; NULL will do for rows without
- * elements. Rows may come in any order, each once. */
+ * elements. Rows may come in any order, each once. Rows of codes go as they are into layers that keep the weight in as many bits, and into others as f32. */
 LAM_API lam_status  lam_load(lam_graph *g, int weight, lam_type type, const void *data, int first, int rows);
 LAM_API int         lam_loaded_rows(const lam_graph *g, int weight);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "dtype.h"
 #include "graph.h"
+#include "kernels/quantized.h"
 #include "memory.h"
 #include "ops/ops.h"
 
@@ -90,11 +91,23 @@ static lam_status pack_chunk(lam_graph *g, lam_node *n, int in, const void *argu
     if (!packs(n, in)) return LAM_OK;
     /* Before the first rows of a node's last weight. Without memory the norm is folded in at the end, like one that comes late. */
     if (!c->loaded && n->waiting == 1 && n->norm.mean != LAM_NONE) n->folded = (n->fold = norm_scale_shift(g, &n->norm)) != NULL;
+    if (!(n->op->flags & OP_PACKS_CODES)) weights_expand(g);
     n->op->pack(g, n, in, c->data, c->first, c->rows);
     return LAM_OK;
 }
 
-/* data as f32: itself, or converted into the graph's staging memory, which grows to the largest chunk seen. */
+static int is_coded(lam_type type) { return type == LAM_CODES_8 || type == LAM_CODES_4; }
+static quantized_bits bits_of(lam_precision precision) { return precision == LAM_Q4 ? QUANTIZED_4 : QUANTIZED_8; }
+
+void weights_expand(const lam_graph *g) {
+    coded_rows *c = g->coded;
+    if (!c || c->expanded) return;
+    c->expanded = 1;
+    const size_t bytes = quantized_coded_bytes(bits_of(c->precision), c->elements);
+    for (size_t i = 0; i < c->count; i++) quantized_expand(g->staging + i * c->elements, bits_of(c->precision), c->rows + i * bytes, c->elements);
+}
+
+/* data as f32: itself, or converted into the graph's staging memory, which grows to the largest chunk seen. Codes are left to weights_expand. */
 static const float *as_f32(lam_graph *g, lam_type type, const void *data, size_t n) {
     if (type == LAM_F32) return data;
     if (n > g->staging_floats) {
@@ -103,7 +116,7 @@ static const float *as_f32(lam_graph *g, lam_type type, const void *data, size_t
         g->staging_floats = g->staging ? n : 0;
         if (!g->staging) return NULL;
     }
-    dtype_to_f32(g->staging, type, data, n);
+    if (!is_coded(type)) dtype_to_f32(g->staging, type, data, n);
     return g->staging;
 }
 
@@ -111,7 +124,7 @@ static lam_status check_chunk(lam_graph *g, int weight, lam_type type, int first
     if (!g->compiled) return graph_fail(g, LAM_ESTATE, "load: the graph is not compiled"), LAM_ESTATE;
     if (weight < 0 || weight >= g->weight_count) return graph_fail(g, LAM_EVALUE, "load: no weight %d", weight), LAM_EVALUE;
     const lam_weight_info *w = &g->weights[weight];
-    if (!dtype_bytes(type)) return graph_fail(g, LAM_EVALUE, "%s: unknown type %d", w->name, (int)type), LAM_EVALUE;
+    if (!dtype_bytes(type) && !is_coded(type)) return graph_fail(g, LAM_EVALUE, "%s: unknown type %d", w->name, (int)type), LAM_EVALUE;
     if (first < 0 || rows < 0 || rows > w->rows - first)
         return graph_fail(g, LAM_EVALUE, "%s: rows %d to %d of %d", w->name, first, first + rows, w->rows), LAM_EVALUE;
     for (int r = first; r < first + rows; r++)
@@ -127,8 +140,14 @@ lam_status lam_load(lam_graph *g, int weight, lam_type type, const void *data, i
     static const float nothing = 0;
     const float *values = n ? as_f32(g, type, data, n) : &nothing;
     if (!values) return graph_fail(g, LAM_ENOMEM, "%s: out of memory while loading", w->name), LAM_ENOMEM;
-    if (w->plain) memcpy(w->plain + (size_t)first * (size_t)w->row_elements, values, n * sizeof(float));
+    coded_rows coded = { type == LAM_CODES_4 ? LAM_Q4 : LAM_Q8, data, (size_t)rows, (size_t)w->row_elements, !n };
+    g->coded = is_coded(type) ? &coded : NULL;
+    if (w->plain) {
+        weights_expand(g);
+        memcpy(w->plain + (size_t)first * (size_t)w->row_elements, values, n * sizeof(float));
+    }
     each_use(g, w->value, pack_chunk, &(chunk){ values, first, rows, w->loaded });
+    g->coded = NULL;
     memset(w->arrived + first, 1, (size_t)rows);
     w->loaded += rows;
     return w->loaded == w->rows ? each_use(g, w->value, arrived_wholly, NULL) : LAM_OK;

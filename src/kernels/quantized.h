@@ -48,6 +48,16 @@ size_t quantized_packed_floats(quantized_bits bits, size_t taps, size_t k, size_
  * j counted from n0. What is packed must be zeros before. */
 void quantized_pack(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n0, size_t columns, const float *b, size_t tap_stride,
                     size_t k_stride, size_t n_stride);
+/* A row of a checkpoint's codes, without padding:
+ *     8 bits   scale f32, codes [elements], -127 .. 127
+ *     4 bits   scales bfloat16 [ceil(elements / QUANTIZED_BLOCK)], codes [ceil(elements / 8)][4] bytes, each of two, the first in its low half */
+size_t quantized_coded_bytes(quantized_bits bits, size_t elements);
+/* The same as quantized_pack of `rows` [columns] that hold the codes of a column each, in the order that the strides say; 4 bits: in order, taps 1.
+ * As it computes none, what it packs is what the rows say. */
+void quantized_pack_coded(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n0, size_t columns, const unsigned char *rows,
+                          size_t tap_stride, size_t k_stride);
+/* to [elements] = scale times code. */
+void quantized_expand(float *to, quantized_bits bits, const unsigned char *row, size_t elements);
 /* bias [n], NULL: zeros. */
 void quantized_pack_bias(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n, const float *bias);
 /* Columns [n0, n0 + columns), packed, are multiplied by scale [columns], without their biases. */

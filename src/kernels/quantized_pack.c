@@ -140,8 +140,8 @@ static int codes_of_block(signed char *codes, const float *w, float inverse, int
     return wasm_i32x4_extract_lane(sum, 0) + wasm_i32x4_extract_lane(sum, 1);
 }
 
-/* A column's weights: element kk of a tap is at w[kk * stride]. */
-typedef struct column { const float *w; size_t taps, k, tap_stride, stride; } column;
+/* A column's weights: element kk of a tap is at w[kk * stride], or as many codes on in `row`. */
+typedef struct column { const float *w; const unsigned char *row; size_t taps, k, tap_stride, stride; } column;
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
@@ -154,8 +154,22 @@ static float largest(const column *c) {
     return most;
 }
 
+/* codes = those of 8 bits at from[i * stride], zeros behind them; returns their sum. */
+static int take_8(signed char *codes, const unsigned char *from, size_t stride, size_t n) {
+    int sum = 0;
+    memset(codes, 0, QUANTIZED_BLOCK);
+    for (size_t i = 0; i < n; i++) sum += codes[i] = (signed char)from[i * stride];
+    return sum;
+}
+
 static void pack_8(float *panel, size_t lane, const column *c) {
-    float scale = largest(c) / MOST_CODE, inverse = scale > 0 && 1 / scale < INFINITY ? 1 / scale : 0;
+    float scale, inverse = 0;
+    if (c->row) {
+        memcpy(&scale, c->row, sizeof scale);
+    } else {
+        scale = largest(c) / MOST_CODE;
+        inverse = scale > 0 && 1 / scale < INFINITY ? 1 / scale : 0;
+    }
     panel[QUANTIZED_NR + lane] = scale;
     piece copy;
     signed char codes[QUANTIZED_BLOCK];
@@ -163,8 +177,9 @@ static void pack_8(float *panel, size_t lane, const column *c) {
         float *sum = panel + QUANTIZED_PANEL_HEAD + tap * tap_floats(QUANTIZED_8, c->k) + lane, *to = sum + QUANTIZED_NR;
         int total = 0;
         for (size_t kk = 0; kk < c->k; kk += QUANTIZED_BLOCK) {
-            const size_t n = least(QUANTIZED_BLOCK, c->k - kk);
-            total += codes_of_block(codes, gather(&copy, c->w + tap * c->tap_stride + kk * c->stride, c->stride, n), inverse, -MOST_CODE, MOST_CODE);
+            const size_t n = least(QUANTIZED_BLOCK, c->k - kk), at = tap * c->tap_stride + kk * c->stride;
+            total += c->row ? take_8(codes, c->row + sizeof scale + at, c->stride, n)
+                            : codes_of_block(codes, gather(&copy, c->w + at, c->stride, n), inverse, -MOST_CODE, MOST_CODE);
             for (size_t i = 0; i < n; i += GROUP, to += QUANTIZED_NR) memcpy(to, codes + i, GROUP);
         }
         *sum = (float)total;
@@ -188,17 +203,39 @@ static float block_scale(const float *w) {
     return 0;
 }
 
-/* One block of a column; returns the sum of its weights as packed. */
-static float pack_block(float *block, size_t lane, const float *w) {
+static float scale_at(const unsigned char *row, size_t block) {
+    uint16_t half;
+    memcpy(&half, row + 2 * block, sizeof half);
+    const uint32_t bits = (uint32_t)half << 16;
+    float scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return scale;
+}
+
+static int nibble(const unsigned char *codes, size_t i) { return (codes[i / 2] >> (i % 2 * 4) & 15) - 8; }
+
+/* codes = the n of a block, less 8, zeros behind them; returns their sum. */
+static int take_4(signed char *codes, const unsigned char *from, size_t n) {
+    int sum = 0;
+    memset(codes, 0, QUANTIZED_BLOCK);
+    for (size_t i = 0; i < n; i++) sum += codes[i] = (signed char)nibble(from, i);
+    return sum;
+}
+
+/* Block b of a column of one tap; returns the sum of its weights as packed. */
+static float pack_block(float *block, size_t lane, const column *c, size_t tap, size_t b) {
     const size_t place = lane / 8 * 4 + lane % 4, high = lane / 4 % 2;   /* of 4 weights, or of 2 scales */
-    float scale = block_scale(w), inverse = scale != 0 ? 1 / scale : 0, kept = high ? scale / 16 : scale;
+    const size_t kk = b * QUANTIZED_BLOCK, n = least(QUANTIZED_BLOCK, c->k - kk);
+    piece copy;
+    const float *w = c->row ? NULL : gather(&copy, c->w + tap * c->tap_stride + kk * c->stride, c->stride, n);
+    float scale = c->row ? scale_at(c->row, b) : block_scale(w), inverse = scale != 0 ? 1 / scale : 0, kept = high ? scale / 16 : scale;
     if (!(fabsf(inverse) < INFINITY)) kept = inverse = 0;
     uint32_t bits;
     memcpy(&bits, &kept, sizeof bits);
     uint16_t half = (uint16_t)(bits >> 16);
     memcpy((char *)(block + QUANTIZED_BLOCK_CODES + place) + high * 2, &half, sizeof half);
     signed char codes[QUANTIZED_BLOCK];
-    const int total = codes_of_block(codes, w, inverse, -8, 7);
+    const int total = c->row ? take_4(codes, c->row + 2 * blocks_of(c->k) + kk / 2, n) : codes_of_block(codes, w, inverse, -8, 7);
     for (size_t i = 0; i < QUANTIZED_BLOCK; i += GROUP) {
         uint32_t both, here;
         float *to = block + place + i / GROUP * (QUANTIZED_NR / 2);
@@ -211,14 +248,10 @@ static float pack_block(float *block, size_t lane, const float *w) {
 }
 
 static void pack_4(float *panel, size_t lane, const column *c) {
-    piece copy;
     panel[QUANTIZED_NR + lane] = 1;
     for (size_t tap = 0; tap < c->taps; tap++) {
         float *sum = panel + QUANTIZED_PANEL_HEAD + tap * tap_floats(QUANTIZED_4, c->k) + lane, *block = sum - lane + QUANTIZED_NR;
-        for (size_t kk = 0; kk < c->k; kk += QUANTIZED_BLOCK, block += QUANTIZED_BLOCK_FLOATS) {
-            const float *w = c->w + tap * c->tap_stride + kk * c->stride;
-            *sum += pack_block(block, lane, gather(&copy, w, c->stride, least(QUANTIZED_BLOCK, c->k - kk)));
-        }
+        for (size_t b = 0; b < blocks_of(c->k); b++, block += QUANTIZED_BLOCK_FLOATS) *sum += pack_block(block, lane, c, tap, b);
     }
 }
 
@@ -226,9 +259,35 @@ void quantized_pack(float *packed, quantized_bits bits, size_t taps, size_t k, s
                     size_t k_stride, size_t n_stride) {
     const size_t panel = quantized_panel_floats(bits, taps, k);
     for (size_t j = n0; j < n0 + columns; j++) {
-        column c = { b + (j - n0) * n_stride, taps, k, tap_stride, k_stride };
+        column c = { b + (j - n0) * n_stride, NULL, taps, k, tap_stride, k_stride };
         (bits == QUANTIZED_4 ? pack_4 : pack_8)(packed + j / QUANTIZED_NR * panel, j % QUANTIZED_NR, &c);
     }
+}
+
+/* ---- rows of codes ---- */
+
+size_t quantized_coded_bytes(quantized_bits bits, size_t elements) {
+    return bits == QUANTIZED_4 ? 2 * blocks_of(elements) + divide_up(elements, 8) * 4 : sizeof(float) + elements;
+}
+
+void quantized_pack_coded(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n0, size_t columns, const unsigned char *rows,
+                          size_t tap_stride, size_t k_stride) {
+    const size_t panel = quantized_panel_floats(bits, taps, k), bytes = quantized_coded_bytes(bits, taps * k);
+    for (size_t j = n0; j < n0 + columns; j++) {
+        column c = { NULL, rows + (j - n0) * bytes, taps, k, tap_stride, k_stride };
+        (bits == QUANTIZED_4 ? pack_4 : pack_8)(packed + j / QUANTIZED_NR * panel, j % QUANTIZED_NR, &c);
+    }
+}
+
+void quantized_expand(float *to, quantized_bits bits, const unsigned char *row, size_t elements) {
+    if (bits == QUANTIZED_8) {
+        float scale;
+        memcpy(&scale, row, sizeof scale);
+        for (size_t i = 0; i < elements; i++) to[i] = scale * (float)(signed char)row[sizeof scale + i];
+        return;
+    }
+    const unsigned char *codes = row + 2 * blocks_of(elements);
+    for (size_t i = 0; i < elements; i++) to[i] = scale_at(row, i / QUANTIZED_BLOCK) * (float)nibble(codes, i);
 }
 
 void quantized_pack_bias(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n, const float *bias) {

@@ -108,9 +108,11 @@ static size_t packed(const lam_graph *g, lam_node *node) {
 }
 
 /* Output channels [n0, n0 + columns) of one group. */
-static void pack_group(const conv_params *p, const group *s, float *packed, const float *w, size_t n0, size_t columns) {
-    if (p->tile) winograd_pack_f32(packed, p->tile, s->w.k, s->w.n, n0, columns, w);
-    else product_pack(&s->w, packed, n0, columns, w, 1, s->w.taps, s->w.k * s->w.taps);
+static void pack_group(const lam_graph *g, const conv_params *p, const group *s, float *packed, const float *w, size_t n0, size_t columns) {
+    if (p->tile) {
+        weights_expand(g);
+        winograd_pack_f32(packed, p->tile, s->w.k, s->w.n, n0, columns, w);
+    } else product_pack(g, &s->w, packed, n0, columns, w, 1, s->w.taps, s->w.k * s->w.taps);
 }
 
 static void scale_group(const conv_params *p, const group *s, float *packed, size_t n0, size_t columns, const float *scale) {
@@ -124,6 +126,7 @@ static void pack(const lam_graph *g, lam_node *node, int in, const float *data, 
     const lam_shape *w = graph_shape(g, node->in[WEIGHT]);
     group s = group_of(p, w);
     if (p->depthwise) {
+        weights_expand(g);
         depthwise_pack_f32(node->packed, (size_t)w->dims[0], s.w.taps, (size_t)first, (size_t)rows, data);
         return;
     }
@@ -133,7 +136,7 @@ static void pack(const lam_graph *g, lam_node *node, int in, const float *data, 
         columns = GEMM_NR - n0 % GEMM_NR;
         if (columns > s.w.n - n0) columns = s.w.n - n0;
         if (columns > end - row) columns = end - row;
-        pack_group(p, &s, packed, data + (row - (size_t)first) * s.w.k * s.w.taps, n0, columns);
+        pack_group(g, p, &s, packed, data + (row - (size_t)first) * s.w.k * s.w.taps, n0, columns);
         if (node->fold) scale_group(p, &s, packed, n0, columns, node->fold + row);
     }
 }
@@ -379,7 +382,7 @@ static double flops(const lam_run *r) {
 }
 
 static const lam_op op_conv2d = {
-    .name = "conv2d", .flags = OP_TAKES_ACTIVATION | OP_TAKES_ADD | OP_TAKES_BATCH_NORM, .packs = 1u << WEIGHT,
+    .name = "conv2d", .flags = OP_TAKES_ACTIVATION | OP_TAKES_ADD | OP_TAKES_BATCH_NORM | OP_PACKS_CODES, .packs = 1u << WEIGHT,
     .shape = shape, .packed = packed, .pack = pack, .finish = finish, .scratch = scratch, .run = run, .flops = flops,
 };
 

@@ -96,7 +96,7 @@ static void pack(const lam_graph *g, lam_node *node, int in, const float *data, 
     places s = places_in(g, node);
     int part = (in - WEIGHTS) % PARTS;
     const product *w = product_of(&s, part);
-    product_pack(w, part_of(node, &s, (size_t)((in - WEIGHTS) / PARTS), part), (size_t)first, (size_t)rows, data, 0, 1, w->k);
+    product_pack(g, w, part_of(node, &s, (size_t)((in - WEIGHTS) / PARTS), part), (size_t)first, (size_t)rows, data, 0, 1, w->k);
 }
 
 static lam_status finish(const lam_graph *g, lam_node *node) {
@@ -222,7 +222,7 @@ static double flops(const lam_run *r) {
 }
 
 static const lam_op op_experts = {
-    .name = "experts", .packs = ~0u << WEIGHTS, .shape = shape, .packed = packed, .pack = pack, .finish = finish,
+    .name = "experts", .flags = OP_PACKS_CODES, .packs = ~0u << WEIGHTS, .shape = shape, .packed = packed, .pack = pack, .finish = finish,
     .scratch = scratch, .run = run, .flops = flops,
 };
 

@@ -50,13 +50,14 @@ static void pack(const lam_graph *g, lam_node *node, int in, const float *data, 
     const linear_params *p = node->params;
     product w = product_in(g, node);
     if (p->matrix) {
+        weights_expand(g);
         gemm_pack(w.precision == LAM_PRECISION_F16 ? GEMM_F16 : GEMM_F32, node->packed, w.k, (size_t)first, (size_t)rows, 0, w.n, data, w.n, 1);
         return;
     }
     int from = first > p->first ? first : p->first;
     int to = first + rows < p->first + p->rows ? first + rows : p->first + p->rows;
     if (from >= to) return;
-    product_pack(&w, node->packed, (size_t)(from - p->first), (size_t)(to - from), data + (size_t)(from - first) * w.k, 0, 1, w.k);
+    product_pack(g, &w, node->packed, (size_t)(from - p->first), (size_t)(to - from), data + (size_t)(from - first) * w.k, 0, 1, w.k);
 }
 
 static lam_status finish(const lam_graph *g, lam_node *node) {
@@ -119,7 +120,7 @@ static double flops(const lam_run *r) {
 }
 
 const lam_op op_linear = {
-    .name = "linear", .flags = OP_TAKES_ACTIVATION | OP_TAKES_ADD | OP_TAKES_BATCH_NORM, .packs = 1u << WEIGHT,
+    .name = "linear", .flags = OP_TAKES_ACTIVATION | OP_TAKES_ADD | OP_TAKES_BATCH_NORM | OP_PACKS_CODES, .packs = 1u << WEIGHT,
     .shape = shape, .packed = packed, .pack = pack, .finish = finish, .scratch = scratch, .run = run, .flops = flops,
 };
 

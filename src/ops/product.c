@@ -24,7 +24,24 @@ size_t product_column(const product *p, size_t column) {
     return column / QUANTIZED_NR * quantized_panel_floats(bits_of(p), p->taps, p->k);
 }
 
-void product_pack(const product *p, float *packed, size_t n0, size_t columns, const float *b, size_t tap_stride, size_t k_stride, size_t n_stride) {
+/* The codes of b's columns, if they have come as such, and as this product keeps them. */
+static const unsigned char *codes_of(const lam_graph *g, const product *p, const float *b, size_t columns, size_t k_stride, size_t n_stride) {
+    const coded_rows *c = g->coded;
+    if (!c || c->precision != p->precision || n_stride != c->elements || c->elements != p->taps * p->k) return NULL;
+    if (p->precision == LAM_Q4 && (p->taps != 1 || k_stride != 1)) return NULL;
+    const size_t at = ((uintptr_t)b - (uintptr_t)g->staging) / sizeof *b, row = at / c->elements;   /* b lies elsewhere if it was computed */
+    if (row * c->elements != at || row >= c->count || columns > c->count - row) return NULL;
+    return c->rows + row * quantized_coded_bytes(bits_of(p), c->elements);
+}
+
+void product_pack(const lam_graph *g, const product *p, float *packed, size_t n0, size_t columns, const float *b, size_t tap_stride,
+                  size_t k_stride, size_t n_stride) {
+    const unsigned char *codes = codes_of(g, p, b, columns, k_stride, n_stride);
+    if (codes) {
+        quantized_pack_coded(packed, bits_of(p), p->taps, p->k, n0, columns, codes, tap_stride, k_stride);
+        return;
+    }
+    weights_expand(g);
     if (is_quantized(p)) {
         quantized_pack(packed, bits_of(p), p->taps, p->k, n0, columns, b, tap_stride, k_stride, n_stride);
         return;

@@ -17,8 +17,10 @@ lam_precision product_precision(const lam_graph *g, lam_value weight, size_t k, 
 size_t product_packed_floats(const product *p);
 /* Floats of `packed` before the panels of this column, a multiple of 4 * GEMM_NR. */
 size_t product_column(const product *p, size_t column);
-/* Whole columns [n0, n0 + columns) of b, whose element (tap, kk, j) is b[tap * tap_stride + kk * k_stride + j * n_stride]. */
-void product_pack(const product *p, float *packed, size_t n0, size_t columns, const float *b, size_t tap_stride, size_t k_stride, size_t n_stride);
+/* Whole columns [n0, n0 + columns) of b, whose element (tap, kk, j) is b[tap * tap_stride + kk * k_stride + j * n_stride]. Codes that the checkpoint
+ * has are packed as they are where b's columns are its rows. */
+void product_pack(const lam_graph *g, const product *p, float *packed, size_t n0, size_t columns, const float *b, size_t tap_stride,
+                  size_t k_stride, size_t n_stride);
 /* Columns [n0, n0 + columns), packed, times scale [columns]; not their biases. */
 void product_scale(const product *p, float *packed, size_t n0, size_t columns, const float *scale);
 /* bias [n], NULL: zeros. */

@@ -136,6 +136,52 @@ static void again(quantized_bits bits) {
     check_free(w); check_free(packed[0]); check_free(packed[1]);
 }
 
+static void write_code(unsigned char *row, quantized_bits bits, size_t i, size_t elements, float scale, int code) {
+    if (bits == QUANTIZED_8) {
+        memcpy(row, &scale, sizeof scale);
+        row[sizeof scale + i] = (unsigned char)code;
+        return;
+    }
+    uint32_t word;
+    memcpy(&word, &scale, sizeof word);
+    row[i / QUANTIZED_BLOCK * 2] = (unsigned char)(word >> 16);
+    row[i / QUANTIZED_BLOCK * 2 + 1] = (unsigned char)(word >> 24);
+    row[2 * blocks_of(elements) + i / 2] |= (unsigned char)((code + 8) << i % 2 * 4);
+}
+
+/* Rows of codes pack to what the weights packed to that they are the codes of; element (tap, kk) stands where a convolution has it. */
+static void coded(quantized_bits bits) {
+    sizes s = { .bits = bits, .taps = bits == QUANTIZED_8 ? check_size(1, 9) : 1, .n = check_size(1, 40), .k = check_size(1, 100) };
+    const size_t elements = s.taps * s.k, floats = quantized_packed_floats(bits, s.taps, s.k, s.n), bytes = quantized_coded_bytes(bits, elements);
+    float *w = check_floats(elements * s.n), *packed = check_floats(floats), *taken = check_floats(floats), *numbers = check_floats(elements);
+    unsigned char *rows = calloc(s.n, bytes);
+    if (check_size(0, 4) == 0) for (size_t i = 0; i < elements; i++) w[i] *= 1e-42f;   /* scales whose reciprocal is infinite */
+    memset(packed, 0, floats * sizeof *packed);
+    memset(taken, 0, floats * sizeof *taken);
+    quantized_pack(packed, bits, s.taps, s.k, 0, s.n, w, 1, s.taps, elements);
+    for (size_t j = 0; j < s.n; j++) {
+        for (size_t tap = 0; tap < s.taps; tap++)
+            for (size_t kk = 0; kk < s.k; kk++) {
+                float scale, read = read_weight(packed, &s, tap, kk, j, &scale);
+                write_code(rows + j * bytes, bits, kk * s.taps + tap, elements, scale, scale != 0 ? (int)lrintf(read / scale) : 0);
+            }
+        quantized_expand(numbers, bits, rows + j * bytes, elements);
+        for (size_t i = 0; i < elements; i++) {
+            float scale, read = read_weight(packed, &s, i % s.taps, i / s.taps, j, &scale);
+            CHECK(numbers[i] == read, "bits %d: %g, expected %g", bits, numbers[i], read);
+        }
+    }
+    for (size_t j = 0; j < s.n;) {
+        size_t columns = check_size(1, s.n - j);
+        quantized_pack_coded(taken, bits, s.taps, s.k, j, columns, rows + j * bytes, 1, s.taps);
+        j += columns;
+    }
+    for (size_t i = 0; i < 2; i++) quantized_pack_bias(i ? taken : packed, bits, s.taps, s.k, s.n, NULL);
+    CHECK(!memcmp(packed, taken, floats * sizeof(float)), "bits %d, taps %zu k %zu n %zu", bits, s.taps, s.k, s.n);
+    free(rows);
+    check_free(w); check_free(packed); check_free(taken); check_free(numbers);
+}
+
 static void not_finite(quantized_bits bits) {
     enum { K = 40, N = 9 };
     float x[K], w[K * N], c[N];
@@ -170,5 +216,6 @@ int main(int argc, char **argv) {
         not_finite(bits[i & 1]);
     }
     for (int i = 0; i < 200; i++) again(bits[i & 1]);
+    for (int i = 0; i < 200; i++) coded(bits[i & 1]);
     return check_end("quantized");
 }
