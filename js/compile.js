@@ -2,7 +2,7 @@ import { abortSignal, badArgument, boolean, show } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { recordingEngine, sharedEngine } from './init.js';
 import { inputSpecs } from './inputs.js';
-import { loadWeights, matchKeys, openWeights } from './load.js';
+import { keepStored, loadWeights, matchKeys, openWeights } from './load.js';
 import { Model } from './model.js';
 import { className, Module } from './module.js';
 import { precisionOf } from './precision.js';
@@ -24,7 +24,8 @@ import { I32, Runner } from '../web/runner.js';
  * @property {string} [prefix] What the checkpoint's names have in front, 'visual.'; names without it are then ignored.
  * @property {readonly DeclaredInput[]} [inputs] Shapes of forward's arguments, null where a size varies: `[[null, 3, 224, 224]]`; a mask of
  *   attention as `{ shape, dtype: 'bool' }`. Defaults to `module.inputs`.
- * @property {import('./precision.js').PrecisionOption} [precision] How weights are kept: 'f32' (default), 'f16' (halves: weights are rounded to them, to at most
+ * @property {import('./precision.js').PrecisionOption} [precision] How weights are kept. Default: 'f32', and what a checkpoint of `quantize` keeps in fewer bits, as
+ *   it is there. 'f32', 'f16' (halves: weights are rounded to them, to at most
  *   65504, arithmetic stays f32; half the memory), 'q8' (8 bits, a quarter of the memory), 'q4' (4.5 bits), or `(name, shape) => precision`. Linear layers and experts
  *   can be any of them; convolutions 8 bits at least; products by a matrix [in, out] f16 or f32; embeddings are f16 for all but f32. What is depthwise or faster by
  *   Winograd stays f32, and what is small instead of q8 or q4.
@@ -84,6 +85,7 @@ export async function compile(module, options = {}) {
     const { trace, recorded } = record(module, declared, local, precisions);
     opened = await openWeights(source, { needed: trace.used.size > 0, signal, cache });
     const wanted = matchKeys(module, trace, opened.weights, { prefix, strict, partial: methods !== undefined });
+    if (!precisions) keepStored(trace, opened.weights, wanted);
     if (worker) {
       runner = await startRemote(engine, threads);
       await runner.replay(local.calls);

@@ -10,6 +10,7 @@ export { Model } from './model.js';
 export * as models from './models/index.js';
 export { Module, Parameter } from './module.js';
 export * as nn from './nn/index.js';
+export { quantize } from './quantize.js';
 export { SymbolicTensor, Tensor } from './tensor.js';
 export { Session } from './session.js';
 export * as text from './text/index.js';

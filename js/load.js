@@ -2,6 +2,7 @@
 import { badArgument, show, showShape } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { className } from './module.js';
+import { PRECISIONS } from './precision.js';
 import { Tensor } from './tensor.js';
 import * as safetensors from './weights/safetensors.js';
 
@@ -29,8 +30,11 @@ import * as safetensors from './weights/safetensors.js';
  */
 /** @typedef {{ name: string, offset: number, data: Uint8Array, from?: 'network' | 'cache' }} Chunk Bytes of a tensor from `offset` on, whole rows. */
 
-/** lam_type, by the names of safetensors. */
-const TYPES = ['F32', 'F16', 'BF16', 'F64', 'I64', 'I32', 'I16', 'I8', 'U8', 'BOOL'];
+/** lam_type, by the names of safetensors; then rows of codes. */
+const TYPES = ['F32', 'F16', 'BF16', 'F64', 'I64', 'I32', 'I16', 'I8', 'U8', 'BOOL', 'Q8', 'Q4'];
+/** What is smaller is f32 in any case where codes are asked for (src/ops/product.c). */
+const LEAST_COLUMNS = 32;
+const LEAST_ROWS = 16;
 /** Bytes that go to the engine at once. */
 const PIECE = 1 << 20;
 /** Rows that the engine packs side by side: it is fastest when they come together. */
@@ -49,11 +53,38 @@ export async function openWeights(source, { needed, signal, cache }) {
     if (needed) throw badArgument('compile: weights', 'a checkpoint: a URL, a path, a File, bytes, or an object of tensors', source);
     return { weights: new PlainReader(new Map()), close() {} };
   }
-  if (source instanceof safetensors.Weights) return { weights: source, close() {} };
+  if (source instanceof safetensors.Weights) return { weights: await decoded(source), close() {} };
   const plain = plainWeights(source);
-  if (plain) return { weights: new PlainReader(plain), close() {} };
+  if (plain) return { weights: await decoded(new PlainReader(plain)), close() {} };
   const opened = await safetensors.open(/** @type {any} */ (source), { signal, cache });
-  return { weights: opened, close: () => opened.close() };
+  try {
+    return { weights: await decoded(opened), close: () => opened.close() };
+  } catch (error) {
+    opened.close();
+    throw error;
+  }
+}
+
+/** Weights that are codes under their own names. @param {WeightsReader} weights */
+async function decoded(weights) {
+  const some = [...weights.keys()].some((name) => name.endsWith('_scale'));
+  return some ? (await import('./weights/coded.js')).withCodes(weights) : weights;
+}
+
+/**
+ * What the file keeps its weights in: codes as they are, and beside codes tables of halves as halves.
+ * @param {Trace} trace
+ * @param {WeightsReader} weights
+ * @param {Map<string, string>} wanted From matchKeys.
+ */
+export function keepStored(trace, weights, wanted) {
+  const stored = [...wanted].map(([name, own]) => ({ own, .../** @type {{ dtype: string, shape: readonly number[] }} */ (weights.get(name)) }));
+  if (!stored.some(({ dtype }) => dtype === 'Q8' || dtype === 'Q4')) return;
+  for (const { own, dtype, shape } of stored) {
+    const isTable = dtype === 'F16' && shape.length === 2 && shape[0] >= LEAST_ROWS && shape[1] >= LEAST_COLUMNS;
+    const precision = dtype === 'Q8' ? 'q8' : dtype === 'Q4' ? 'q4' : isTable ? 'f16' : undefined;
+    if (precision) trace.keep(own, PRECISIONS.indexOf(precision));
+  }
 }
 
 /**

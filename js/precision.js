@@ -2,7 +2,7 @@
 import { badArgument } from './arguments.js';
 
 /** In the order of lam_precision. */
-const PRECISIONS = /** @type {const} */ (['f32', 'f16', 'q8', 'q4']);
+export const PRECISIONS = /** @type {const} */ (['f32', 'f16', 'q8', 'q4']);
 
 /** @typedef {(typeof PRECISIONS)[number]} Precision */
 /**

@@ -48,6 +48,8 @@ export class Trace {
     for (const [path, module] of root.namedModules()) if (!this.paths.has(module)) this.paths.set(module, path);
     /** Weights that forward has used, under their first name. @type {Map<string, Parameter>} */
     this.used = new Map();
+    /** Their values in the graph. @type {Map<string, number>} */
+    this.values = new Map();
     /** Numbers written in forward, as weights that need no checkpoint. @type {Map<string, { data: Float32Array, shape: number[] }>} */
     this.constants = new Map();
     /** Path of the module that is being recorded. */
@@ -149,7 +151,17 @@ export class Trace {
     const precision = this.used.has(names[0]) ? 0 : this.precisionOf?.(names[0], parameter.shape);
     if (precision) this.define('weight_precision', value, precision);
     this.used.set(names[0], parameter);
+    this.values.set(names[0], value);
     return value;
+  }
+
+  /**
+   * Says how a weight that has been used is to be kept.
+   * @param {string} name
+   * @param {number} precision lam_precision
+   */
+  keep(name, precision) {
+    this.define('weight_precision', /** @type {number} */ (this.values.get(name)), precision);
   }
 
   /**

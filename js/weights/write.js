@@ -34,24 +34,34 @@ export function write(tensors, metadata) {
   const list = Symbol.iterator in Object(tensors) ? /** @type {Iterable<[string, Writable]>} */ (tensors) : Object.entries(tensors);
   const entries = Array.from(list, ([name, tensor]) => encode(name, /** @type {Writable} */ (tensor)));
   entries.sort((a, b) => rank(a.dtype) - rank(b.dtype) || compareBytes(a.name, b.name));
-  /** @type {[string, unknown][]} */
-  const header = metadata ? [['__metadata__', checkedMetadata(metadata)]] : [];
-  let at = 0;
-  for (const { name, dtype, shape, bytes } of entries) {
-    header.push([name, { dtype, shape, data_offsets: [at, at += bytes.length] }]);
-  }
-  // By hand, because an object would put names such as "1" first.
-  const json = new TextEncoder().encode(`{${header.map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`).join(',')}}`);
-  const headerBytes = Math.ceil(json.length / 8) * 8;
-  const file = new Uint8Array(8 + headerBytes + at);
-  new DataView(file.buffer).setBigUint64(0, BigInt(headerBytes), true);
-  file.fill(0x20, 8 + json.length, 8 + headerBytes);
-  file.set(json, 8);
-  let position = 8 + headerBytes;
+  const header = encodeHeader(entries.map(({ bytes, ...entry }) => ({ ...entry, bytes: bytes.length })), metadata);
+  const file = new Uint8Array(entries.reduce((total, { bytes }) => total + bytes.length, header.length));
+  file.set(header);
+  let position = header.length;
   for (const { bytes } of entries) {
     file.set(bytes, position);
     position += bytes.length;
   }
+  return file;
+}
+
+/**
+ * What a file begins with.
+ * @param {readonly { name: string, dtype: string, shape: readonly number[], bytes: number }[]} entries In the order of their bytes.
+ * @param {Record<string, string>} [metadata]
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+export function encodeHeader(entries, metadata) {
+  /** @type {[string, unknown][]} */
+  const header = metadata ? [['__metadata__', checkedMetadata(metadata)]] : [];
+  let at = 0;
+  for (const { name, dtype, shape, bytes } of entries) header.push([name, { dtype, shape, data_offsets: [at, at += bytes] }]);
+  // By hand, because an object would put names such as "1" first.
+  const json = new TextEncoder().encode(`{${header.map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`).join(',')}}`);
+  const headerBytes = Math.ceil(json.length / 8) * 8;
+  const file = new Uint8Array(8 + headerBytes).fill(0x20);
+  new DataView(file.buffer).setBigUint64(0, BigInt(headerBytes), true);
+  file.set(json, 8);
   return file;
 }
 

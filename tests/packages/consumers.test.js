@@ -97,9 +97,28 @@ test('a fresh Node project', async (t) => {
   });
 });
 
+test('the command', async () => {
+  const folder = await project('with-command', {
+    'check.js': `import { writeFileSync } from 'node:fs';
+import { compile, nn, safetensors } from 'lamella';
+const weight = { data: Float32Array.from({ length: 4096 }, (_, i) => Math.sin(i)), shape: [64, 64] };
+if (process.argv[2] === 'write') writeFileSync('in.safetensors', safetensors.write({ 'fc.weight': weight }));
+else {
+  const model = await compile(new nn.Sequential({ fc: new nn.Linear(64, 64, { bias: false }) }), { weights: 'out.safetensors', inputs: [[1, 64]] });
+  console.log((await model.summary()).rows[0].layer, (await model.forward(new Float32Array(64).fill(1))).data.length);
+}
+`,
+  });
+  await run(process.execPath, ['check.js', 'write'], { cwd: folder });
+  const npx = process.platform === 'win32' ? 'npx.cmd' : 'npx';
+  const { stdout } = await run(npx, ['--no-install', 'lamella', 'quantize', 'in.safetensors', 'out.safetensors', '--precision', 'q4'], { cwd: folder });
+  assert.match(stdout, /^in\.safetensors 0\.016 MB -> out\.safetensors 0\.00\d MB/);
+  assert.equal((await run(process.execPath, ['check.js'], { cwd: folder })).stdout, 'q4 linear 64\n');
+});
+
 test('TypeScript sees the types', async () => {
   const source = `
-import { compile, Module, nn, Tensor, LamellaError } from 'lamella';
+import { compile, Module, nn, quantize, Tensor, LamellaError } from 'lamella';
 class Net extends Module { fc = new nn.Linear(3, 2); forward(x: any) { return this.fc(x); } }
 const model = await compile(new Net(), { weights: new ArrayBuffer(8), inputs: [[null, 3]] });
 const y = (await model.forward(new Float32Array(3))) as Tensor;
@@ -108,6 +127,7 @@ const data: Float32Array = y.data as Float32Array;
 await compile(new Net(), { wieghts: 'x' });
 export const code: string | undefined = new LamellaError('a', 'b').code;
 console.log(data);
+export const size: number = (await quantize(new ArrayBuffer(8), { precision: 'q8', overrides: { 'head.*': 'keep' } })).size;
 `;
   const folder = await project('in-typescript', {
     'main.ts': source,
