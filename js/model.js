@@ -1,9 +1,11 @@
 import { abortSignal, integer, options, show, showShape } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { readInput } from './inputs.js';
+import { cachePrecision } from './precision.js';
 import { Session } from './session.js';
 import { planned, Summary } from './summary.js';
 import { Tensor } from './tensor.js';
+import { NOTHING } from '../web/runner.js';
 
 /** @typedef {import('./inputs.js').InputSpec} InputSpec */
 /** @typedef {import('./inputs.js').ModelInput} ModelInput */
@@ -95,17 +97,23 @@ export class Model {
   /**
    * A state in which the model remembers what it has seen: for models that have caches (`F.cache`), such as decoders of text.
    * Several may be open; each holds memory for its context until it is disposed of.
-   * @param {{ context: number, method?: string }} wanted `context`: how many tokens there is room for; `method`, default 'forward'.
+   *
+   * `cache` is how keys and values are kept: 'f16' (default), in halves; 'f32', exact, twice the memory; 'q8', 8 bits and a scale for 32 numbers, 9/16 of f16's.
+   * Logits of halves differ by some 1e-3 of the largest, those of q8 by some 1e-2: with 'f32' they are those of `forward`. Only what attention and latent attention
+   * read is kept in fewer bits; caches that other layers read are f32.
+   * @param {{ context: number, method?: string, cache?: import('./precision.js').CacheFormat }} wanted `context`: how many tokens there is room for;
+   *   `method`, default 'forward'.
    * @returns {Promise<Session>}
    * @throws {LamellaError} 'shape': the model has no caches, or the context is longer than it takes; 'memory'; 'disposed'.
    */
   async session(wanted) {
-    const { context, method: name } = options('session', [wanted], { context: 0, method: 'forward' });
+    const { context, method: name, cache } = options('session', [wanted], { context: 0, method: 'forward', cache: /** @type {string} */ ('f16') });
     integer('session: context', context, 1);
+    const precision = cachePrecision(cache);
     const method = this.#method(name);
     const limit = method.specs.find((spec) => spec.limit)?.limit;
     if (limit && context > limit.size) throw new LamellaError('shape', `session: a context of ${context} tokens is more than ${limit.name} ${limit.size}`);
-    const id = await this.#enqueue(() => this.#alive().open({ inputs: method.inputs, outputs: method.outputs, context }));
+    const id = await this.#enqueue(() => this.#alive().open({ inputs: method.inputs, outputs: method.outputs, context, cache: precision }));
     // One sequence: the batch is 1.
     const single = { ...method, specs: method.specs.map((spec) => ({ ...spec, shape: spec.shape.map((size, axis) => (axis === 0 && size === null ? 1 : size)) })) };
     return new Session(context, {
@@ -115,7 +123,7 @@ export class Model {
       },
       seek: (position) => this.#enqueue(() => this.#alive().seek(id, position)),
       close: () => { if (this.#runner) this.#enqueue(async () => this.#runner?.close(id)).catch(() => {}); },
-    }, this.#beside);
+    }, this.#beside, cache);
   }
 
   /**
@@ -148,10 +156,13 @@ export class Model {
     return new Summary(this.module, name, sizes, layers);
   }
 
-  /** Bytes held: packed weights, activations (settled by the largest input so far), caches of sessions, and their sum; zeros after dispose. */
+  /**
+   * Bytes held: packed weights, activations (settled by the largest input so far), caches of sessions, in `cacheFormats` by how they are kept, and the sum of the
+   * three; zeros after dispose.
+   */
   get memory() {
-    const { weights, activations, caches } = this.#runner ? this.#runner.bytes : { weights: 0, activations: 0, caches: 0 };
-    return { weights, activations, caches, total: weights + activations + caches };
+    const { weights, activations, caches, cacheFormats } = this.#runner?.bytes ?? NOTHING;
+    return { weights, activations, caches, cacheFormats: { ...cacheFormats }, total: weights + activations + caches };
   }
 
   /** Frees everything. What is still waiting is rejected with a LamellaError 'disposed'. May be called again. */

@@ -10,6 +10,18 @@ export const PRECISIONS = /** @type {const} */ (['f32', 'f16', 'q8', 'q4']);
  * @typedef {Precision | ((name: string, shape: readonly number[]) => Precision | undefined | null)} PrecisionOption
  */
 /** @typedef {(name: string, shape: readonly number[]) => number} PrecisionOf lam_precision of a weight. */
+/** @typedef {'f32' | 'f16' | 'q8'} CacheFormat */
+
+/**
+ * @param {unknown} format
+ * @returns {number} Its lam_precision.
+ */
+export function cachePrecision(format) {
+  const formats = PRECISIONS.slice(0, 3);
+  const index = formats.indexOf(/** @type {CacheFormat} */ (format));
+  if (index < 0) throw badArgument('session: cache', `one of ${formats.map((name) => `'${name}'`).join(', ')}`, format);
+  return index;
+}
 
 /**
  * @param {string} what

@@ -38,11 +38,14 @@ export class Session {
    * @param {number} context
    * @param {Backend} backend
    * @param {Beside} [beside]
+   * @param {string} [cache]
    */
-  constructor(context, backend, beside = {}) {
+  constructor(context, backend, beside = {}, cache = 'f32') {
     this.#backend = backend;
     /** Tokens that there is room for. */
     this.context = context;
+    /** How keys and values are kept: 'f32', 'f16' or 'q8'. */
+    this.cache = cache;
     /** What text needs, shared by the sessions of a model. */
     this.beside = beside;
   }

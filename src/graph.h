@@ -25,6 +25,7 @@ typedef struct lam_node lam_node;
 typedef struct lam_tensor {
     float *data;
     lam_shape shape;
+    lam_precision precision;  /* f32, or that of a cache's rows (kernels/kept_rows.h), for ops that said they can read them */
 } lam_tensor;
 
 /* All that an op's run sees. */
@@ -68,7 +69,9 @@ struct lam_op {
     /* Corrects *out for the sizes of one run that begins at this position; NULL when the position does not matter. */
     void (*at)(const lam_node *node, const lam_shape *in, int position, lam_shape *out);
     /* OP_CACHE: floats to keep for `context` tokens. */
-    size_t (*state)(const lam_node *node, const lam_shape *in, int context);
+    size_t (*state)(const lam_node *node, const lam_shape *in, int context, lam_precision precision);
+    /* Bits of the inputs that may be rows of a cache in fewer bits; of a view that its output then is. NULL: none. */
+    unsigned (*reads_kept)(const lam_graph *g, const lam_node *node);
     /* Floats of node->packed, settled at compile time. NULL: none. Not cleared: pack and finish write all of it, padding too, since touching
      * new memory is most of what loading takes. */
     size_t (*packed)(const lam_graph *g, lam_node *node);

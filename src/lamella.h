@@ -251,8 +251,10 @@ LAM_API void         lam_session_free(lam_session *s);
 LAM_API const char  *lam_session_error(const lam_session *s);
 /* Only these outputs, [first, first + count) of the graph's, are wanted: what nothing of them depends on is neither run nor needs a size. */
 LAM_API lam_status   lam_session_select(lam_session *s, int first, int count);
-/* Caches with room for so many tokens: what was seen is kept from run to run, which prepare precedes. 0: nothing is kept. */
-LAM_API lam_status   lam_session_context(lam_session *s, int tokens);
+/* Caches with room for so many tokens: what was seen is kept from run to run, which prepare precedes. 0: nothing is kept. Rows are kept in
+ * this precision, LAM_PRECISION_F32, LAM_PRECISION_F16 or LAM_Q8 (with a scale for 32 numbers), where nothing but lam_attention and lam_mla reads them;
+ * other caches are f32. */
+LAM_API lam_status   lam_session_context(lam_session *s, int tokens, lam_precision precision);
 /* The next run comes after this many tokens; at most as many as have been seen. */
 LAM_API lam_status   lam_session_seek(lam_session *s, int position);
 LAM_API int          lam_session_position(const lam_session *s);      /* tokens seen so far */
@@ -271,7 +273,7 @@ LAM_API float       *lam_session_output(lam_session *s, int output);
 LAM_API int          lam_session_output_rank(const lam_session *s, int output);
 LAM_API int          lam_session_output_dim(const lam_session *s, int output, int axis);
 LAM_API size_t       lam_session_bytes(const lam_session *s);         /* arena */
-LAM_API size_t       lam_session_state_bytes(const lam_session *s);   /* caches */
+LAM_API size_t       lam_session_state_bytes(const lam_session *s, lam_precision precision);   /* caches that are kept in it */
 
 /* ---- profile: figures of the last run, per layer after fusion ---------------------------------------------------- */
 

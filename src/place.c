@@ -109,7 +109,7 @@ static lam_status make_state(lam_session *s, int layer) {
     const lam_node *n = session_node(s, layer);
     lam_run run = session_bind(s, layer);
     lam_shape in = run.in[0].shape;
-    size_t floats = n->op->state(n, &in, s->context);
+    size_t floats = n->op->state(n, &in, s->context, run.out.precision);
     if (s->states[layer] && floats <= s->state_floats[layer]) return LAM_OK;
     memory_free(s->states[layer]);
     s->states[layer] = floats < SIZE_MAX / sizeof(float) ? memory_alloc((floats ? floats : 1) * sizeof(float)) : NULL;

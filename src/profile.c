@@ -1,4 +1,5 @@
 /* What there is to say about each layer: of the plan, and of the last run. */
+#include "kernels/kept_rows.h"
 #include "session.h"
 
 int lam_layer_count(const lam_session *s) { return s->layer_count; }
@@ -22,15 +23,22 @@ double lam_layer_flops(const lam_session *s, int layer) {
     return own + elements * ((run.node->add >= 0) + (run.node->activation != LAM_IDENTITY));
 }
 
+static size_t tensor_bytes(const lam_tensor *x) {
+    size_t elements = shape_elements(&x->shape);
+    if (x->precision == LAM_PRECISION_F32 || !elements) return elements * sizeof(float);
+    size_t width = shape_tail(&x->shape, 2);   /* of a cache, perhaps divided */
+    return elements / width * kept_row_bytes(x->precision, width);
+}
+
 double lam_layer_bytes(const lam_session *s, int layer) {
     lam_run run = session_bind(s, layer);
     const lam_node *n = run.node;
     if (session_views(s, n)) return 0;
-    size_t floats = shape_elements(&run.out.shape) + n->packed_floats;
-    if (run.add.data) floats += shape_elements(&run.add.shape);
+    size_t bytes = tensor_bytes(&run.out) + n->packed_floats * sizeof(float);
+    if (run.add.data) bytes += tensor_bytes(&run.add);
     for (int i = 0; i < n->in_count; i++)
-        if (run.in[i].data) floats += shape_elements(&run.in[i].shape);
-    return (double)floats * sizeof(float);
+        if (run.in[i].data) bytes += tensor_bytes(&run.in[i]);
+    return (double)bytes;
 }
 
 int lam_layer_weight(const lam_session *s, int layer, int i) {

@@ -66,6 +66,12 @@ static void forget(lam_session *s) {
     s->ready = s->planned = s->position = s->filled = 0;
 }
 
+/* Bits of the inputs that may be rows of a cache in fewer bits. */
+static unsigned kept_inputs(const lam_session *s, const lam_node *n) {
+    int no = !n->op->reads_kept || ((n->op->flags & OP_VIEW) && s->needed[n->out] & NEEDED_F32);
+    return no ? 0 : n->op->reads_kept(s->g, n);
+}
+
 lam_status lam_session_select(lam_session *s, int first, int count) {
     const lam_graph *g = s->g;
     if (first < 0 || count < 1 || count > g->output_count - first)
@@ -74,16 +80,17 @@ lam_status lam_session_select(lam_session *s, int first, int count) {
     s->first_output = first;
     s->output_count = count;
     memset(s->needed, 0, (size_t)g->value_count);
-    for (int i = 0; i < count; i++) s->needed[g->outputs[first + i]] = 1;
+    for (int i = 0; i < count; i++) s->needed[g->outputs[first + i]] = NEEDED | NEEDED_F32;
     s->layer_count = 0;
     for (int i = g->layer_count - 1; i >= 0; i--) {
         const lam_node *n = &g->nodes[g->layers[i]];
         if (!s->needed[n->out]) continue;
         s->layers[s->layer_count++] = g->layers[i];
         const lam_value extra[] = { n->add, n->norm.mean, n->norm.var, n->norm.weight, n->norm.bias };
+        unsigned kept = kept_inputs(s, n);
         for (int j = 0; j < n->in_count + 5; j++) {
             lam_value x = j < n->in_count ? n->in[j] : extra[j - n->in_count];
-            if (x >= 0) s->needed[x] = 1;
+            if (x >= 0) s->needed[x] |= j < 32 && kept >> j & 1 ? NEEDED : NEEDED | NEEDED_F32;
         }
     }
     for (int i = 0, j = s->layer_count - 1; i < j; i++, j--) {
@@ -94,8 +101,9 @@ lam_status lam_session_select(lam_session *s, int first, int count) {
     return LAM_OK;
 }
 
-lam_status lam_session_context(lam_session *s, int tokens) {
+lam_status lam_session_context(lam_session *s, int tokens, lam_precision precision) {
     if (tokens < 0) return session_fail(s, LAM_EVALUE, "a context of %d tokens", tokens);
+    if (precision < LAM_PRECISION_F32 || precision > LAM_Q8) return session_fail(s, LAM_EVALUE, "caches of precision %d", (int)precision);
     int caches = 0, counting = 0;
     for (int i = 0; i < s->layer_count; i++) {
         const lam_node *n = session_node(s, i);
@@ -107,6 +115,7 @@ lam_status lam_session_context(lam_session *s, int tokens) {
     if (!counting) return session_fail(s, LAM_EVALUE, "nothing counts the tokens of a run: no cache of the graph has stride 1");
     forget(s);
     s->context = tokens;
+    s->kept = precision;
     return LAM_OK;
 }
 
@@ -192,6 +201,8 @@ static lam_status infer_layer(lam_session *s, int layer) {
         shapes[i] = n->in[i] >= 0 ? s->tensors[n->in[i]].shape : (lam_shape){ .rank = -1 };
     lam_shape *out = &s->tensors[n->out].shape;
     *out = (lam_shape){ .rank = 0 };
+    s->tensors[n->out].precision = session_keeps(s, n) && !(s->needed[n->out] & NEEDED_F32) ? s->kept
+        : n->op->flags & OP_VIEW ? s->tensors[n->in[0]].precision : LAM_PRECISION_F32;
     lam_status status = n->op->shape(n, shapes, out, why);
     if (status == LAM_OK && session_keeps(s, n)) status = count_tokens(s, n, shapes, why);
     if (status == LAM_OK && (n->op->flags & OP_CACHE) && !s->context) *out = shapes[0];
@@ -274,9 +285,10 @@ int lam_session_output_dim(const lam_session *s, int output, int axis) {
 
 size_t lam_session_bytes(const lam_session *s) { return s->arena_floats * sizeof(float); }
 
-size_t lam_session_state_bytes(const lam_session *s) {
+size_t lam_session_state_bytes(const lam_session *s, lam_precision precision) {
     size_t floats = 0;
-    for (int i = 0; i < s->layer_count; i++) floats += s->states[i] ? s->state_floats[i] : 0;
+    for (int i = 0; i < s->layer_count; i++)
+        if (s->states[i] && s->tensors[session_node(s, i)->out].precision == precision) floats += s->state_floats[i];
     return floats * sizeof(float);
 }
 

@@ -3,12 +3,14 @@
 #include "graph.h"
 #include "plan.h"
 
+enum { NEEDED = 1, NEEDED_F32 = 2 };
+
 struct lam_session {
     lam_graph *g;
     lam_pool *pool;
     int *layers, layer_count; /* the graph's nodes that run: all that the chosen outputs depend on, in order */
     int first_output, output_count;   /* of the graph's */
-    unsigned char *needed;    /* [g->value_count] is it computed or read */
+    unsigned char *needed;    /* [g->value_count] NEEDED: it is computed or read, NEEDED_F32: by what takes nothing but f32 */
     lam_shape *input_shapes;  /* [g->input_count] as set by resize; rank -1 before */
     lam_tensor *tensors;      /* [g->value_count]; data of a weight is the graph's, of a cache its state, of
                                * everything else in the arena */
@@ -23,6 +25,7 @@ struct lam_session {
     int profiling;
     double *milliseconds;     /* [layer_count] */
     int context;              /* tokens that caches have room for; 0: nothing is kept between runs */
+    lam_precision kept;       /* of their rows, where all that read them can */
     int position, filled;     /* tokens before the next run; tokens that the caches hold */
     int tokens;               /* of the prepared run; 0 when the graph has no cache */
     float **states;           /* [layer_count] of caches, NULL elsewhere and until prepare */

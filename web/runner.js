@@ -17,6 +17,7 @@ import { breathe } from './breathe.js';
  * @property {number} weights Packed weights.
  * @property {number} activations Everything between input and output; settled by the largest input so far.
  * @property {number} caches What sessions remember.
+ * @property {{ f32: number, f16: number, q8: number }} cacheFormats The same by how it is kept.
  */
 /**
  * A lam_session and what the graph's inputs and outputs are to it.
@@ -34,6 +35,8 @@ import { breathe } from './breathe.js';
  * @property {MemoryUse} bytes
  */
 
+/** @type {Readonly<MemoryUse>} */
+export const NOTHING = { weights: 0, activations: 0, caches: 0, cacheFormats: { f32: 0, f16: 0, q8: 0 } };
 /** The engine's lam_status and what a user reads in `error.code`. @type {Record<number, string>} */
 const CODES = { [-1]: 'shape', [-2]: 'memory', [-3]: 'state', [-4]: 'argument' };
 /** lam_type of whole numbers. */
@@ -179,21 +182,22 @@ export class Runner {
   get bytes() {
     const { exports } = this.engine;
     const sum = (/** @type {(pointer: number) => number} */ bytes) => [...this.sessions.values()].reduce((total, { pointer }) => total + (bytes(pointer) >>> 0), 0);
-    return { weights: exports.lam_packed_bytes(this.graph) >>> 0, activations: sum(exports.lam_session_bytes), caches: sum(exports.lam_session_state_bytes) };
+    const [f32, f16, q8] = [0, 1, 2].map((precision) => sum((pointer) => exports.lam_session_state_bytes(pointer, precision)));
+    return { weights: exports.lam_packed_bytes(this.graph) >>> 0, activations: sum(exports.lam_session_bytes), caches: f32 + f16 + q8, cacheFormats: { f32, f16, q8 } };
   }
 
   // ---- run --------------------------------------------------------------------------------------------------------
 
   /**
-   * @param {{ inputs: Range, outputs: Range, context?: number }} session Which inputs it takes and which outputs it makes; with a context
-   *   of so many tokens it remembers.
+   * @param {{ inputs: Range, outputs: Range, context?: number, cache?: number }} session Which inputs it takes and which outputs it makes; with a context
+   *   of so many tokens it remembers, in caches of this lam_precision.
    * @returns {Promise<number>} Its number.
    */
-  async open({ inputs, outputs, context = 0 }) {
+  async open({ inputs, outputs, context = 0, cache = 0 }) {
     const { exports } = this.engine;
     const pointer = exports.lam_session_new(this.graph, this.engine.pool) >>> 0;
     if (!pointer) throw new LamellaError('memory', 'out of memory: no room for a session');
-    const status = exports.lam_session_select(pointer, ...outputs) || (context && exports.lam_session_context(pointer, context));
+    const status = exports.lam_session_select(pointer, ...outputs) || (context && exports.lam_session_context(pointer, context, cache));
     if (status) {
       const error = this.sessionError(pointer, status);
       exports.lam_session_free(pointer);

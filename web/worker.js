@@ -42,8 +42,8 @@ export class RemoteRunner {
     this.waiting = new Map();
     /** Why there is no worker any more. @type {unknown} */
     this.gone = null;
-    /** @type {MemoryUse} */
-    this.bytes = { weights: 0, activations: 0, caches: 0 };
+    /** As of the last answer. @type {MemoryUse | undefined} */
+    this.bytes = undefined;
     worker.listen((reply) => this.settle(reply), (error) => this.fail(error));
   }
 
@@ -118,7 +118,7 @@ export class RemoteRunner {
     return this.bytes;
   }
 
-  /** @param {{ inputs: import('./runner.js').Range, outputs: import('./runner.js').Range, context?: number }} session @returns {Promise<number>} */
+  /** @param {{ inputs: import('./runner.js').Range, outputs: import('./runner.js').Range, context?: number, cache?: number }} session @returns {Promise<number>} */
   open(session) {
     return this.request('open', [session]);
   }

@@ -7,6 +7,8 @@
 
 /* The room for scores is that of more keys where there are few queries. Keys of BESIDE_KEYS rows of all heads stay in the second cache level. */
 enum { FEW_KEYS = ATTENTION_ROWS * ATTENTION_KEYS / (ATTENTION_FEW - 1), BESIDE_KEYS = 32 };
+/* What becomes f32 at a time to be packed. */
+enum { PART_KEYS = 32, PART_COLUMNS = ATTENTION_ROWS * ATTENTION_KEYS / PART_KEYS };
 /* A maximum that grows by less (in powers of two) is left alone: weights may well be more than 1, and what was summed need not be scaled. */
 static const float MAX_SLACK = 8;
 
@@ -59,12 +61,39 @@ static span within(span s, size_t at, size_t keys) {
     return part.first < part.end ? part : (span){0, 0};
 }
 
+/* Some rows and columns as f32: where they lie, or read into `room`. */
+static const float *as_f32(const kept_rows *from, float *room, size_t *stride, size_t row, size_t rows, size_t column, size_t columns) {
+    if (from->precision == LAM_PRECISION_F32) {
+        *stride = from->width;
+        return kept_f32(from, row) + column;
+    }
+    *stride = columns;
+    kept_read(room, columns, from, row, rows, column, columns);
+    return room;
+}
+
+/* The head's keys or values; what is to become f32 first in parts, in the room for scores. */
+static void pack_rows(const tiles *t, const kept_rows *from, size_t at, size_t keys, size_t width) {
+    const int whole = from->precision == LAM_PRECISION_F32;
+    const size_t most_rows = whole ? ATTENTION_KEYS : PART_KEYS, most_columns = whole ? width : PART_COLUMNS;
+    for (size_t key = 0, rows; key < keys; key += rows) {
+        rows = keys - key < most_rows ? keys - key : most_rows;
+        for (size_t j = 0, columns; j < width; j += columns) {
+            size_t stride;
+            columns = width - j < most_columns ? width - j : most_columns;
+            const float *part = as_f32(from, t->scores, &stride, at + key, rows, j, columns);
+            if (from == &t->head->k) gemm_pack_f32(t->k, width, j, columns, key, rows, part, 1, stride);
+            else gemm_pack_f32(t->v, ATTENTION_KEYS, key, rows, j, columns, part, stride, 1);
+        }
+    }
+}
+
 static void pack(const tiles *t, size_t at, size_t keys) {
     const attention_head *head = t->head;
     gemm_pack_bias(t->k, head->d, keys, NULL);
-    gemm_pack_f32(t->k, head->d, 0, head->d, 0, keys, head->k + at * head->k_stride, 1, head->k_stride);
     gemm_pack_bias(t->v, ATTENTION_KEYS, head->dv, NULL);
-    gemm_pack_f32(t->v, ATTENTION_KEYS, 0, keys, 0, head->dv, head->v + at * head->v_stride, head->v_stride, 1);
+    pack_rows(t, &head->k, at, keys, head->d);
+    pack_rows(t, &head->v, at, keys, head->dv);
 }
 
 /* scores = q k^T for `rows` queries from the row `first` on and the keys of the tile in `seen`. */
@@ -72,7 +101,8 @@ static void score(const tiles *t, size_t first, size_t rows, size_t at, span see
     const attention_head *head = t->head;
     const float *q = head->q + first * head->q_stride;
     if (!t->packed) {
-        const key_range range = {head->k + (at + seen.first) * head->k_stride, NULL, head->k_stride, 0, seen.end - seen.first};
+        key_range range = {.count = seen.end - seen.first};
+        range.k = as_f32(&head->k, t->k, &range.k_stride, at + seen.first, range.count, 0, head->d);
         range_scores_f32(t->scores + seen.first, t->keys, q, head->q_stride, rows, head->d, &range);
         return;
     }
@@ -85,7 +115,8 @@ static void accumulate(const tiles *t, size_t first, size_t rows, size_t at, spa
     const attention_head *head = t->head;
     float *y = head->y + first * head->y_stride;
     if (!t->packed) {
-        const key_range range = {NULL, head->v + (at + seen.first) * head->v_stride, 0, head->v_stride, seen.end - seen.first};
+        key_range range = {.count = seen.end - seen.first};
+        range.v = as_f32(&head->v, t->v, &range.v_stride, at + seen.first, range.count, 0, head->dv);
         range_values_f32(y, head->y_stride, t->scores + seen.first, t->keys, rows, head->dv, &range);
         return;
     }
@@ -198,19 +229,12 @@ static void end(tiles *t) {
     }
 }
 
-/* Reads a float of each cache line of rows [keys, width], in order: heads beside each other would fetch them in pieces of a few lines, which no
- * processor sees coming (a decoder's step over 545 tokens: 10.3 ms, with heads by turns 7.4, and so 5.7). */
-static float look_at(const float *rows, size_t stride, size_t width, size_t keys) {
-    float sum = 0;
-    for (size_t i = 0; i < keys; i++, rows += stride)
-        for (size_t j = 0; j < width; j += 16) sum += rows[j];
-    return sum;
-}
-
+/* Heads beside each other would fetch rows in pieces of a few cache lines, which no processor sees coming (a decoder's step over 545 tokens:
+ * 10.3 ms, with heads by turns 7.4, and with this 5.7). */
 static void look_ahead(const tiles *t, size_t count, size_t at, size_t keys) {
     const attention_head *a = t[0].head, *z = t[count - 1].head;
-    float sum = look_at(a->k + at * a->k_stride, a->k_stride, (size_t)(z->k - a->k) + a->d, keys);
-    t->scores[0] = sum + look_at(a->v + at * a->v_stride, a->v_stride, (size_t)(z->v - a->v) + a->dv, keys);
+    if (a->k.width > a->d) kept_touch(&a->k, at, keys, z->k.column - a->k.column + a->d);
+    if (a->v.width > a->dv) kept_touch(&a->v, at, keys, z->v.column - a->v.column + a->dv);
 }
 
 /* All tiles of keys for some states of heads, by turns. */
@@ -220,7 +244,7 @@ static void over_keys(tiles *t, size_t count) {
     for (size_t at = seen.first, next; at < seen.end; at = next) {
         next = at / t->keys * t->keys + t->keys;
         if (next > seen.end) next = seen.end;
-        if (count > 1 && t->head->k_stride > t->head->d && t->head->v_stride > t->head->dv) look_ahead(t, count, at, next - at);
+        if (count > 1) look_ahead(t, count, at, next - at);
         for (size_t i = 0; i < count; i++) key_tile(&t[i], at, next - at);
     }
     for (size_t i = 0; i < count; i++) end(&t[i]);
@@ -244,7 +268,8 @@ void attention_f32(const attention_head *head, size_t first, size_t count, float
         t.first = first;
         t.count = end - first < ATTENTION_QUERIES ? end - first : ATTENTION_QUERIES;
         t.packed = t.count >= ATTENTION_FEW;
-        t.keys = t.packed ? ATTENTION_KEYS : FEW_KEYS;
+        int whole = head->k.precision == LAM_PRECISION_F32 && head->v.precision == LAM_PRECISION_F32;
+        t.keys = t.packed || !whole ? ATTENTION_KEYS : FEW_KEYS;
         over_keys(&t, 1);
     }
 }

@@ -5,11 +5,13 @@
  * A row that sees no key (keys = 0, or none in its band, or all masked by -inf) becomes zeros, as in PyTorch's scaled_dot_product_attention. */
 #pragma once
 #include <stddef.h>
+#include "kept_rows.h"
 
 typedef struct attention_head {
     float *y;                      /* [queries, dv] */
-    const float *q, *k, *v;        /* [queries, d], [keys, d], [keys, dv] */
-    size_t y_stride, q_stride, k_stride, v_stride;   /* floats from a row to the next */
+    const float *q;                /* [queries, d] */
+    kept_rows k, v;                /* [keys, d], [keys, dv] */
+    size_t y_stride, q_stride;     /* floats from a row to the next */
     size_t queries, keys, d, dv;
     float scale;                   /* usually 1 / sqrt(d) */
     const float *mask;             /* added to the scores [queries, keys], NULL: none; -inf hides a key */

@@ -85,6 +85,13 @@ static size_t row_stride(const lam_run *r, int which, size_t heads, size_t width
     return ((const attention_params *)r->node->params)->by_token >> which & 1 ? heads * width : width;
 }
 
+/* Keys or values of one head. A cache is of one image, and by token or of one head. */
+static kept_rows rows_of(const lam_run *r, int which, size_t index, size_t heads, size_t rows, size_t width) {
+    const lam_tensor *x = &r->in[which];
+    if (!(((const attention_params *)r->node->params)->by_token >> which & 1)) return (kept_rows){ x->data + index * rows * width, x->precision, width, 0 };
+    return (kept_rows){ x->data + index / heads * rows * heads * width, x->precision, heads * width, index % heads * width };
+}
+
 /* Head `at`, counted through the batch. */
 static attention_head head_at(const job *j, size_t at) {
     const lam_run *r = j->run;
@@ -94,8 +101,8 @@ static attention_head head_at(const job *j, size_t at) {
     size_t kv = at / heads * kv_heads + at % heads / (heads / kv_heads);
     head.y = r->out.data + rows_at(r, Y, at, heads, head.queries, head.dv);
     head.q = in[Q].data + rows_at(r, Q, at, heads, head.queries, head.d);
-    head.k = in[K].data + rows_at(r, K, kv, kv_heads, head.keys, head.d);
-    head.v = in[V].data + rows_at(r, V, kv, kv_heads, head.keys, head.dv);
+    head.k = rows_of(r, K, kv, kv_heads, head.keys, head.d);
+    head.v = rows_of(r, V, kv, kv_heads, head.keys, head.dv);
     if (in[MASK].data) head.mask = in[MASK].data + mask_offset(&j->q, &in[MASK].shape, at);
     return head;
 }
@@ -141,10 +148,10 @@ static void run(const lam_run *r) {
     const attention_params *p = r->node->params;
     const lam_shape q = by_head(r->node, Q, r->in[Q].shape), k = by_head(r->node, K, r->in[K].shape), *mask = &r->in[MASK].shape;
     size_t d = (size_t)dim(&q, 1), dv = (size_t)dim(&r->in[V].shape, 1), queries = (size_t)dim(&q, 2);
-    size_t kv_heads = (size_t)dim(&k, 3), q_heads = (size_t)dim(&q, 3);
+    size_t q_heads = (size_t)dim(&q, 3);
     job j = { .run = r, .q = q, .k = k, .head = {
-        .y_stride = row_stride(r, Y, q_heads, dv), .q_stride = row_stride(r, Q, q_heads, d), .k_stride = row_stride(r, K, kv_heads, d),
-        .v_stride = row_stride(r, V, kv_heads, dv), .queries = queries, .keys = (size_t)dim(&k, 2), .d = d, .dv = dv,
+        .y_stride = row_stride(r, Y, q_heads, dv), .q_stride = row_stride(r, Q, q_heads, d), .queries = queries, .keys = (size_t)dim(&k, 2),
+        .d = d, .dv = dv,
         .scale = isnan(p->scale) ? 1.0f / sqrtf((float)d) : p->scale,
         .mask_stride = r->in[MASK].data && dim(mask, 2) != 1 ? (size_t)dim(mask, 1) : 0, .one_mask = r->in[MASK].data && dim(mask, 1) == 1,
     } };
@@ -170,7 +177,13 @@ static double flops(const lam_run *r) {
     return 2.0 * scores * (dim(&r->in[Q].shape, 1) + dim(&r->in[V].shape, 1));
 }
 
-const lam_op op_attention = { .name = "attention", .shape = shape, .scratch = scratch, .run = run, .flops = flops };
+/* Keys and values by token, or of one head. */
+static unsigned reads_kept(const lam_graph *g, const lam_node *node) {
+    unsigned by_token = ((const attention_params *)node->params)->by_token, both = 1u << K | 1u << V;
+    return graph_shape(g, node->in[K])->rank == 3 ? both : by_token & both;
+}
+
+const lam_op op_attention = { .name = "attention", .reads_kept = reads_kept, .shape = shape, .scratch = scratch, .run = run, .flops = flops };
 
 lam_value lam_attention(lam_graph *g, lam_value q, lam_value k, lam_value v, lam_value mask, float scale, const int *window, int from_end) {
     lam_value in[] = { q, k, v, mask };

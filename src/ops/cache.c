@@ -1,5 +1,5 @@
 /* What a session keeps between runs: rows appended at its position. */
-#include <string.h>
+#include "../kernels/kept_rows.h"
 #include "../text.h"
 #include "ops.h"
 
@@ -20,14 +20,14 @@ static void at(const lam_node *node, const lam_shape *in, int position, lam_shap
     out->dims[1] = position / cache_stride(node) + in[0].dims[1];
 }
 
-static size_t state(const lam_node *node, const lam_shape *in, int context) {
-    return scratch_times((size_t)(context / cache_stride(node)), (size_t)in[0].dims[2]);
+static size_t state(const lam_node *node, const lam_shape *in, int context, lam_precision precision) {
+    return scratch_times((size_t)(context / cache_stride(node)), kept_row_bytes(precision, (size_t)in[0].dims[2]) / sizeof(float));
 }
 
 static void run(const lam_run *r) {
     size_t rows = (size_t)r->in[0].shape.dims[1], width = (size_t)r->in[0].shape.dims[2];
     if (r->out.data == r->in[0].data) return;   /* without a context: a view */
-    memcpy(r->out.data + ((size_t)r->out.shape.dims[1] - rows) * width, r->in[0].data, rows * width * sizeof(float));
+    kept_write(r->out.data, r->out.precision, (size_t)r->out.shape.dims[1] - rows, r->in[0].data, rows, width);
 }
 
 static const lam_op op_cache = {

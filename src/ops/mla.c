@@ -13,8 +13,8 @@
 enum { Q, KV, WEIGHT };
 /* Queries that are carried into the latent space together. */
 enum { QUERIES = 2 * ATTENTION_ROWS };
-/* Keys that scratch grows by, so that a session does not plan anew for every token. */
-enum { KEY_STEP = 256 };
+/* Keys that scratch grows by, so that a session does not plan anew for every token, and of a cache in fewer bits those that become f32 together. */
+enum { KEY_STEP = 256, PART_KEYS = 16 * GEMM_MR };
 
 typedef struct mla_params { int heads, nope, rope, v; float scale; } mla_params;
 
@@ -111,10 +111,17 @@ static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
         return;
     }
     *per_thread = n.absorbed ? QUERIES * (2 * n.c + n.rope) + attention_scratch_floats(n.c + n.rope, n.c)
-                             : scratch_times(keys, n.nope + n.rope + n.v) + attention_scratch_floats(n.nope + n.rope, n.v);
+                             : scratch_times(keys, n.nope + n.rope + n.v) + attention_scratch_floats(n.nope + n.rope, n.v) +
+                                   (r->in[KV].precision == LAM_PRECISION_F32 ? 0 : PART_KEYS * (n.c + n.rope));
 }
 
 typedef struct job { const lam_run *run; sizes n; int blocks; } job;
+
+/* The latents of one sequence; a cache has but one. */
+static kept_rows latents(const job *j, size_t batch) {
+    const lam_tensor *kv = &j->run->in[KV];
+    return (kept_rows){ kv->data + batch * j->n.s * (j->n.c + j->n.rope), kv->precision, j->n.c + j->n.rope, 0 };
+}
 
 /* What both ways agree on: which queries, which rows of the output. */
 static attention_head head_of(const job *j, size_t batch, size_t head) {
@@ -143,9 +150,9 @@ static void attend_latents(void *argument, int index, int thread) {
     for (size_t i = 0; i < count; i++) memcpy(q + i * wide + n->c, from + i * whole.q_stride + n->nope, n->rope * sizeof(float));
     head.q = q;
     head.y = y;
-    head.q_stride = head.k_stride = head.v_stride = wide;
+    head.q_stride = wide;
     head.y_stride = n->c;
-    head.k = head.v = j->run->in[KV].data + batch * n->s * wide;
+    head.k = head.v = latents(j, batch);
     head.d = wide;
     head.dv = n->c;
     head.queries = count;
@@ -193,32 +200,43 @@ static void step_attend(void *argument, int index, int thread) {
     attention_head head = head_of(j, row / n->t, 0);
     head.q = step_queries(j, row);
     head.y = step_results(j, row);
-    head.q_stride = head.k_stride = head.v_stride = head.d = wide;
+    head.q_stride = head.d = wide;
     head.y_stride = head.dv = n->c;
-    head.k = head.v = j->run->in[KV].data + row / n->t * n->s * wide;
+    head.k = head.v = latents(j, row / n->t);
     head.queries = n->heads;
     head.keys = n->s - n->t + row % n->t + 1;
     head.banded = 0;
     attention_f32(&head, first, left < each ? left : each, j->run->scratch + (size_t)thread * j->run->scratch_floats);
 }
 
+/* Keys k [rows, nope + rope] and values v [rows, v] of one head for `rows` latents. */
+static void expand(const sizes *n, head_weights w, float *k, float *v, const float *kv, size_t rows) {
+    size_t wide = n->c + n->rope, d = n->nope + n->rope;
+    gemm_f32_matrix(k, d, kv, wide, w.key, rows, n->nope, n->c, NULL);
+    for (size_t i = 0; i < rows; i++) memcpy(k + i * d + n->nope, kv + i * wide + n->c, n->rope * sizeof(float));
+    gemm_f32_matrix(v, n->v, kv, wide, w.value, rows, n->v, n->c, NULL);
+}
+
 /* One head over keys and values made for it. */
 static void attend_expanded(void *argument, int index, int thread) {
     const job *j = argument;
     const sizes *n = &j->n;
-    size_t batch = (size_t)index / n->heads, wide = n->c + n->rope;
+    size_t batch = (size_t)index / n->heads, d = n->nope + n->rope;
     head_weights w = weights_of(j->run->node, n->c, (size_t)index % n->heads);
     attention_head head = head_of(j, batch, (size_t)index % n->heads);
-    const float *kv = j->run->in[KV].data + batch * n->s * wide;            /* [s, c + rope] */
-    head.d = head.k_stride = n->nope + n->rope;
-    head.dv = head.v_stride = n->v;
-    float *k = j->run->scratch + (size_t)thread * j->run->scratch_floats, *v = k + n->s * head.d;   /* [s, nope + rope], [s, v] */
-    gemm_f32_matrix(k, head.d, kv, wide, w.key, n->s, n->nope, n->c, NULL);
-    for (size_t i = 0; i < n->s; i++) memcpy(k + i * head.d + n->nope, kv + i * wide + n->c, n->rope * sizeof(float));
-    gemm_f32_matrix(v, n->v, kv, wide, w.value, n->s, n->v, n->c, NULL);
-    head.k = k;
-    head.v = v;
-    attention_f32(&head, 0, n->t, v + n->s * n->v);
+    const kept_rows kv = latents(j, batch);
+    float *k = j->run->scratch + (size_t)thread * j->run->scratch_floats, *v = k + n->s * d, *rest = v + n->s * n->v;   /* [s, d], [s, v] */
+    const int whole = kv.precision == LAM_PRECISION_F32;
+    for (size_t i = 0, rows; i < n->s; i += rows) {
+        rows = whole || n->s - i < PART_KEYS ? n->s - i : PART_KEYS;
+        if (!whole) kept_read(rest, kv.width, &kv, i, rows, 0, kv.width);
+        expand(n, w, k + i * d, v + i * n->v, whole ? kv.data : rest, rows);
+    }
+    head.d = d;
+    head.dv = n->v;
+    head.k = (kept_rows){ k, LAM_PRECISION_F32, d, 0 };
+    head.v = (kept_rows){ v, LAM_PRECISION_F32, n->v, 0 };
+    attention_f32(&head, 0, n->t, rest);
 }
 
 static void run(const lam_run *r) {
@@ -241,8 +259,13 @@ static double flops(const lam_run *r) {
     return 2 * heads * (s * (double)(n.c * (n.nope + n.v)) + t * s * (double)(n.nope + n.rope + n.v));
 }
 
+static unsigned reads_kept(const lam_graph *g, const lam_node *node) {
+    (void)g, (void)node;
+    return 1u << KV;
+}
+
 static const lam_op op_mla = {
-    .name = "mla", .packs = 1u << WEIGHT, .shape = shape, .packed = packed, .pack = pack, .finish = finish, .scratch = scratch, .run = run, .flops = flops,
+    .name = "mla", .reads_kept = reads_kept, .packs = 1u << WEIGHT, .shape = shape, .packed = packed, .pack = pack, .finish = finish, .scratch = scratch, .run = run, .flops = flops,
 };
 
 lam_value lam_mla(lam_graph *g, lam_value q, lam_value kv, lam_value weight, int heads, int nope, int rope, int v, float scale) {

@@ -112,7 +112,13 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
     return LAM_OK;
 }
 
-static const lam_op op_view = { .name = "reshape", .flags = OP_VIEW | OP_ANY_TYPE, .shape = shape };
+/* Rows of a cache stay rows where only their numbers are divided. */
+static unsigned reads_kept(const lam_graph *g, const lam_node *node) {
+    const view_params *p = node->params;
+    return p->kind == VIEW_UNFLATTEN && shape_axis(graph_shape(g, node->in[0]), p->first) == 2;
+}
+
+static const lam_op op_view = { .name = "reshape", .flags = OP_VIEW | OP_ANY_TYPE, .shape = shape, .reads_kept = reads_kept };
 
 static lam_value add(lam_graph *g, lam_value x, const view_params *p) {
     x = graph_in_layout(g, x, LAYOUT_PLAIN);

@@ -1,5 +1,5 @@
 /**
- * Language models one token at a time: node tests/bench/decode.mjs [llama|mla] [--precision q4] [--threads N] [--build NAME]
+ * Language models one token at a time: node tests/bench/decode.mjs [llama|mla] [--precision q4] [--threads N] [--build NAME] [--cache f16]
  * llama: 12 layers, 768 wide, 12 heads, vocabulary 32000, tied (110 M weights). mla: DeepSeek-V2's latent attention and experts, 8 layers, 1024 wide, latents of
  * 512, 16 experts of which each token has 4. Random weights. Prints tokens/s of a prefill of 512 (the second one), then of steps after 100 and after 545 tokens, and
  * the bytes of packed weights. Needs a Node with relaxed SIMD for the relaxed build.
@@ -8,9 +8,9 @@ import { parseArgs } from 'node:util';
 import { compile, models, Tensor } from '../../js/index.js';
 import { median } from './statistics.mjs';
 
-const { values: { precision, threads, build }, positionals: [shape = 'llama'] } = parseArgs({
+const { values: { precision, threads, build, cache }, positionals: [shape = 'llama'] } = parseArgs({
   allowPositionals: true,
-  options: { precision: { type: 'string', default: 'q4' }, threads: { type: 'string', default: '1' }, build: { type: 'string' } },
+  options: { precision: { type: 'string', default: 'q4' }, threads: { type: 'string', default: '1' }, build: { type: 'string' }, cache: { type: 'string', default: 'f16' } },
 });
 const VOCABULARY = 32000;
 const [PREFILL, FEW, MANY, STEPS] = [512, 60, 500, 80];
@@ -42,7 +42,7 @@ function random(dims) {
 const net = NETS[shape]();
 const weights = Object.fromEntries([...net.stateDict()].map(([name, parameter]) => [name, random([...parameter.shape])]));
 const model = await compile(net, { weights, precision, threads: Number(threads), strict: false, ...(build && { build }) });
-const session = await model.session({ context: 640 });
+const session = await model.session({ context: 640, cache });
 const prompt = Array.from({ length: PREFILL }, (_, i) => (i * 7919) % VOCABULARY);
 
 /** Milliseconds of bringing the session to these tokens, of which it keeps the common prefix. */
@@ -63,6 +63,6 @@ session.seek(0);
 const prefill = 1000 * PREFILL / await timed(prompt);
 const few = await steps(FEW);
 const many = await steps(MANY);
-console.log(`${shape}, ${precision}, ${model.engine.build}, threads ${model.engine.threads}, weights ${(model.memory.weights / 1e6).toFixed(0)} MB: prefill of ${PREFILL} ${prefill.toFixed(0)} tokens/s, `
+console.log(`${shape}, ${precision}, ${model.engine.build}, threads ${model.engine.threads}, cache ${cache}, weights ${(model.memory.weights / 1e6).toFixed(0)} MB: prefill of ${PREFILL} ${prefill.toFixed(0)} tokens/s, `
   + `steps after ${FEW + STEPS / 2} tokens ${few.toFixed(0)}, after ${MANY + STEPS / 2} ${many.toFixed(0)} tokens/s`);
 model.dispose();

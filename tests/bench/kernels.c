@@ -264,8 +264,9 @@ BENCH void bench_attention(size_t times, size_t heads, size_t queries, size_t ke
     float *scratch = take(attention_scratch_floats(d, d));
     for (size_t t = 0; t < times; t++) {
         for (size_t h = 0; h < heads; h++) {
-            const attention_head head = {.y = y + h * queries * d, .q = q + h * queries * d, .k = k + h * keys * d, .v = v + h * keys * d,
-                                         .y_stride = d, .q_stride = d, .k_stride = d, .v_stride = d, .queries = queries, .keys = keys, .d = d, .dv = d,
+            const attention_head head = {.y = y + h * queries * d, .q = q + h * queries * d,
+                                         .k = {k + h * keys * d, LAM_PRECISION_F32, d, 0}, .v = {v + h * keys * d, LAM_PRECISION_F32, d, 0},
+                                         .y_stride = d, .q_stride = d, .queries = queries, .keys = keys, .d = d, .dv = d,
                                          .scale = 8, .banded = causal, .low = -(ptrdiff_t)queries, .high = (ptrdiff_t)(keys - queries)};
             attention_f32(&head, 0, queries, scratch);
         }

@@ -179,7 +179,7 @@ void reference_permute(float *y, const float *x, size_t rank, const size_t *dims
 static double score(const attention_head *h, size_t i, size_t j) {
     if (h->banded && ((ptrdiff_t)j < (ptrdiff_t)i + h->low || (ptrdiff_t)j > (ptrdiff_t)i + h->high)) return -INFINITY;
     double sum = 0;
-    for (size_t x = 0; x < h->d; x++) sum += (double)h->q[i * h->q_stride + x] * h->k[j * h->k_stride + x];
+    for (size_t x = 0; x < h->d; x++) sum += (double)h->q[i * h->q_stride + x] * kept_f32(&h->k, j)[x];
     return sum * h->scale + (h->mask ? h->mask[i * h->mask_stride + j] : 0);
 }
 
@@ -191,7 +191,7 @@ void reference_attention(const attention_head *h, float *y) {
         for (size_t j = 0; j < h->keys; j++) sum += exp(score(h, i, j) - max);
         for (size_t x = 0; x < h->dv; x++) {
             double total = 0;
-            for (size_t j = 0; j < h->keys; j++) total += exp(score(h, i, j) - max) * h->v[j * h->v_stride + x];
+            for (size_t j = 0; j < h->keys; j++) total += exp(score(h, i, j) - max) * kept_f32(&h->v, j)[x];
             y[i * h->y_stride + x] = sum == 0 ? 0 : (float)(total / sum);
         }
     }

@@ -87,7 +87,7 @@ static void remembers(void) {
     CHECK(lam_compile(g) == LAM_OK && lam_load(g, 0, LAM_F32, freqs, 0, HALF) == LAM_OK, "%s", lam_graph_error(g));
     float *given = check_floats(TOKENS * WIDTH), expected[TOKENS * WIDTH], row[WIDTH];
     lam_session *s = lam_session_new(g, NULL);
-    CHECK(lam_session_context(s, TOKENS) == LAM_OK, "%s", lam_session_error(s));
+    CHECK(lam_session_context(s, TOKENS, LAM_PRECISION_F32) == LAM_OK, "%s", lam_session_error(s));
     static const int steps[] = { 4, 1, 2, 1, 1 };
     for (int i = 0, at = 0; i < 5; at += steps[i++]) {
         CHECK(lam_session_resize(s, 0, 3, (int[]){ 1, steps[i], WIDTH }) == LAM_OK && lam_session_prepare(s) == LAM_OK, "%s", lam_session_error(s));

@@ -6,6 +6,9 @@
 
 enum { WORDS = 11, WIDTH = 6 };
 
+/* What reads these caches takes f32, so that is what they are, whatever is asked for. */
+static lam_precision any_precision(void) { return (lam_precision)check_size(LAM_PRECISION_F32, LAM_Q8); }
+
 static float table_at(int word, int i) { return net_value("table", word * WIDTH + i); }
 
 /* ids [1, t] -> the mean of the embeddings of all tokens so far [1, WIDTH], those of every second token [1, s, WIDTH], and of this run's
@@ -52,7 +55,7 @@ static void test_memory(void) {
     lam_graph *g = rememberer();
     float one = net_value("one", 0);
     lam_session *a = lam_session_new(g, NULL), *b = lam_session_new(g, NULL);
-    CHECK(lam_session_context(a, 16) == LAM_OK && lam_session_context(b, 40) == LAM_OK, "%s", lam_session_error(a));
+    CHECK(lam_session_context(a, 16, any_precision()) == LAM_OK && lam_session_context(b, 40, any_precision()) == LAM_OK, "%s", lam_session_error(a));
     int ids[41];
     for (int i = 0; i < 41; i++) ids[i] = (int)check_size(0, WORDS - 1);
     static const int steps[] = { 3, 1, 1, 4, 1, 6 };
@@ -69,7 +72,7 @@ static void test_memory(void) {
     CHECK(lam_session_seek(a, 5) == LAM_OK && feed(a, 7, ids + 5) == LAM_OK, "%s", lam_session_error(a));
     check_outputs(a, ids, 5, 12, one);
     CHECK(lam_session_seek(a, 13) == LAM_EVALUE, "what came after a seek is forgotten");
-    CHECK(lam_session_state_bytes(a) == 16 * WIDTH * sizeof(float), "%zu bytes", lam_session_state_bytes(a));
+    CHECK(lam_session_state_bytes(a, LAM_PRECISION_F32) == 16 * WIDTH * sizeof(float), "%zu bytes", lam_session_state_bytes(a, LAM_PRECISION_F32));
     lam_session_free(a);
     lam_session *plain = lam_session_new(g, NULL);
     for (int n = 1; n < 41; n += 13) {
@@ -88,8 +91,9 @@ static void test_refusals(void) {
           "%s", lam_session_error(s));
     CHECK(feed(s, 1, (int[]){ -1 }) == LAM_EINPUT, "a negative id");
     CHECK(lam_session_select(s, 2, 2) == LAM_EVALUE && lam_session_select(s, -1, 1) == LAM_EVALUE, "outputs there are not");
-    CHECK(lam_session_context(s, -1) == LAM_EVALUE, "a negative context");
-    lam_session_context(s, 8);
+    CHECK(lam_session_context(s, -1, LAM_PRECISION_F32) == LAM_EVALUE, "a negative context");
+    CHECK(lam_session_context(s, 8, LAM_Q4) == LAM_EVALUE && strstr(lam_session_error(s), "precision 3"), "%s", lam_session_error(s));
+    lam_session_context(s, 8, any_precision());
     lam_session_resize(s, 0, 2, (int[]){ 2, 3 });
     CHECK(lam_session_prepare(s) == LAM_EVALUE && strstr(lam_session_error(s), "expected batch 1, got [2, 3, 6]"), "%s", lam_session_error(s));
     lam_session_free(s);
@@ -108,7 +112,7 @@ static void test_refusals(void) {
     lam_output(g, lam_activate(g, lam_input(g, LAM_F32, 1, (int[]){ 3 }), LAM_RELU));
     lam_compile(g);
     s = lam_session_new(g, NULL);
-    CHECK(lam_session_context(s, 8) == LAM_EVALUE, "nothing to keep");
+    CHECK(lam_session_context(s, 8, LAM_PRECISION_F32) == LAM_EVALUE, "nothing to keep");
     lam_session_free(s);
     lam_graph_free(g);
 }
@@ -188,7 +192,7 @@ static lam_status step_both(lam_session *s, int rows, int slow) {
 static void test_rows_of_caches(void) {
     lam_graph *g = two_rates(4);
     lam_session *s = lam_session_new(g, NULL);
-    CHECK(lam_session_context(s, 16) == LAM_OK, "%s", lam_session_error(s));
+    CHECK(lam_session_context(s, 16, any_precision()) == LAM_OK, "%s", lam_session_error(s));
     CHECK(step_both(s, 10, 2) == LAM_OK && lam_session_output_dim(s, 1, 1) == 2, "%s", lam_session_error(s));
     static const int wrong[][2] = { { 1, 1 }, { 2, 0 }, { 2, 2 }, { 1, 9 }, { 0, 1 }, { 7, 1 }, { INT_MAX, 0 }, { 1, INT_MAX } };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
@@ -196,13 +200,13 @@ static void test_rows_of_caches(void) {
               lam_session_error(s));
     CHECK(step_both(s, 1, 0) == LAM_OK && step_both(s, 5, 2) == LAM_OK && lam_session_position(s) == 16, "%s", lam_session_error(s));
     CHECK(lam_session_output_dim(s, 1, 1) == 4 && lam_session_output(s, 1)[2 * WIDTH + 1] == 12, "rows behind each other");
-    CHECK(lam_session_select(s, 1, 1) == LAM_OK && lam_session_context(s, 16) == LAM_EVALUE, "nothing counts the tokens");
+    CHECK(lam_session_select(s, 1, 1) == LAM_OK && lam_session_context(s, 16, LAM_PRECISION_F32) == LAM_EVALUE, "nothing counts the tokens");
     lam_session_free(s);
     lam_graph_free(g);
 
     g = two_rates(1);   /* two that count */
     s = lam_session_new(g, NULL);
-    lam_session_context(s, 16);
+    lam_session_context(s, 16, any_precision());
     CHECK(sized(s, 3, 2) == LAM_EVALUE && sized(s, 2, 3) == LAM_EVALUE && sized(s, 2, 2) == LAM_OK, "%s", lam_session_error(s));
     lam_session_free(s);
     lam_graph_free(g);
@@ -223,10 +227,10 @@ static void test_other_context(void) {
     static const int contexts[] = { 4, 0, 40, 0, 2, 12 };
     for (int i = 0; i < 6; i++) {
         int context = contexts[i], count = context ? context - 1 : 40;
-        CHECK(lam_session_context(s, context) == LAM_OK, "%s", lam_session_error(s));
+        CHECK(lam_session_context(s, context, any_precision()) == LAM_OK, "%s", lam_session_error(s));
         CHECK(feed(s, count, ids) == LAM_OK, "%s", lam_session_error(s));
         check_outputs(s, ids, 0, count, one);
-        CHECK(lam_session_state_bytes(s) == (size_t)context * WIDTH * sizeof(float), "%zu bytes for %d", lam_session_state_bytes(s), context);
+        CHECK(lam_session_state_bytes(s, LAM_PRECISION_F32) == (size_t)context * WIDTH * sizeof(float), "%zu bytes for %d", lam_session_state_bytes(s, LAM_PRECISION_F32), context);
         if (context) CHECK(feed(s, 1, ids + count) == LAM_OK, "%s", lam_session_error(s));
         if (context) check_outputs(s, ids, count, count + 1, one);
     }
@@ -245,7 +249,7 @@ static void test_left_in_the_middle(void) {
     }
     for (int layers = 1; layers < 4; layers++) {
         lam_session *s = lam_session_new(g, NULL);
-        lam_session_context(s, 12);
+        lam_session_context(s, 12, any_precision());
         CHECK(feed(s, 9, ids) == LAM_OK && lam_session_seek(s, 4) == LAM_OK, "%s", lam_session_error(s));
         lam_session_resize(s, 0, 2, (int[]){ 1, 3 });
         CHECK(lam_session_prepare(s) == LAM_OK, "%s", lam_session_error(s));
@@ -319,7 +323,7 @@ static void test_every_allocation(void) {
     lam_graph *g = decoder();
     CHECK(g && lam_compile(g) == LAM_OK && net_load(g, 2, 0) == LAM_OK, "%s", lam_graph_error(g));
     lam_session *s = lam_session_new(g, NULL);
-    CHECK(lam_session_context(s, 9) == LAM_OK && decode(s, ids, expected) == LAM_OK, "%s", lam_session_error(s));
+    CHECK(lam_session_context(s, 9, LAM_PRECISION_F32) == LAM_OK && decode(s, ids, expected) == LAM_OK, "%s", lam_session_error(s));
     lam_session_free(s);
     lam_graph_free(g);
     int passed = 0, failures = 0, in_session = 0;
@@ -331,7 +335,7 @@ static void test_every_allocation(void) {
         s = loaded ? lam_session_new(g, NULL) : NULL;
         whole = whole && s;
         for (int i = 0; s && i < 2; i++) {
-            CHECK(lam_session_select(s, selections[i][0], selections[i][1]) == LAM_OK && lam_session_context(s, 9 + 4 * i) == LAM_OK, "%s", lam_session_error(s));
+            CHECK(lam_session_select(s, selections[i][0], selections[i][1]) == LAM_OK && lam_session_context(s, 9 + 4 * i, LAM_PRECISION_F32) == LAM_OK, "%s", lam_session_error(s));
             if (decode(s, ids, y) != LAM_OK) {
                 whole = 0;
                 in_session++;
@@ -353,7 +357,7 @@ static void test_no_tokens(void) {
     lam_graph *g = decoder();
     CHECK(g && lam_compile(g) == LAM_OK && net_load(g, 2, 0) == LAM_OK, "%s", lam_graph_error(g));
     lam_session *s = lam_session_new(g, NULL);
-    CHECK(lam_session_select(s, 0, 1) == LAM_OK && lam_session_context(s, 9) == LAM_OK, "%s", lam_session_error(s));
+    CHECK(lam_session_select(s, 0, 1) == LAM_OK && lam_session_context(s, 9, LAM_PRECISION_F32) == LAM_OK, "%s", lam_session_error(s));
     static const int ids[] = { 3, 9, 0, 4 };
     CHECK(feed(s, 4, ids) == LAM_OK && feed(s, 0, ids) == LAM_OK, "%s", lam_session_error(s));
     CHECK(lam_session_position(s) == 4 && lam_session_output_dim(s, 0, 1) == 0, "position %d", lam_session_position(s));

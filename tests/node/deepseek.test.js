@@ -41,7 +41,7 @@ for (const file of ['mla', 'mla_greedy', 'mla_group_limited_greedy', 'mla_noaux_
         const t = Math.min(17, args[0].max_position_embeddings);
         const tokens = Int32Array.from(stored.subarray(0, t));
         const whole = await model.forward(new Tensor(tokens, [1, t]));
-        const session = await model.session({ context: t });
+        const session = await model.session({ context: t, cache: 'f32' });
         const rows = [await session.forward(tokens.subarray(0, 4))];
         for (let at = 4; at < t; at++) rows.push(await session.forward([tokens[at]]));
         const together = Float32Array.from(rows.flatMap(({ data }) => [...data]));
@@ -72,7 +72,7 @@ test('a folder that transformers wrote is read as it is', async () => {
 test('a session keeps the latent and the rotated key of each token, or keys and values of each head', async () => {
   for (const [fields, width] of /** @type {const} */ ([[{}, 4 + 2], [{ use_mla: false, num_attention_heads: 3, num_key_value_heads: 1 }, 2 * 4]])) {
     const model = await make(fields);
-    await (await model.session({ context: 8 })).forward([1]);
+    await (await model.session({ context: 8, cache: 'f32' })).forward([1]);
     assert.equal(model.memory.caches, 2 * 8 * width * 4);
     model.dispose();
   }

@@ -15,7 +15,7 @@ test('one token at a time equals the whole sequence', async () => {
     const model = await compile(new models.LlamaForCausalLM(args[0]), { weights, prefix: `${i}.weights.`, build });
     const tokens = Int32Array.from((await weights.tensor(`${i}.input.0@2`)).toFloat32().subarray(0, t));
     const whole = await model.forward(new Tensor(tokens, [1, t]));
-    const session = await model.session({ context: t });
+    const session = await model.session({ context: t, cache: 'f32' });
     const rows = [await session.forward(tokens.subarray(0, 4))];
     for (let at = 4; at < t; at++) rows.push(await session.forward([tokens[at]]));
     const off = error({ data: Float32Array.from(rows.flatMap(({ data }) => [...data])), shape: [1, t, vocabulary] }, whole);
@@ -44,7 +44,7 @@ test('weights in 8 and 4 bits: near the f32 logits, 8 nearer than 4, token by to
   for (const options of /** @type {any[]} */ ([{}, { precision: 'q8' }, { precision: 'q4' }])) {
     const model = await compile(new models.LlamaForCausalLM(config), { weights: path('llama_saved/model.safetensors'), build, ...options });
     const whole = await model.forward(new Tensor(tokens, [1, 13]));
-    const session = await model.session({ context: 13 });
+    const session = await model.session({ context: 13, cache: 'f32' });
     let last;
     for (const token of tokens) last = await session.forward([token]);
     runs.push({ whole, last, off: error(whole, runs[0]?.whole ?? whole), end: error(/** @type {any} */ (last), { data: whole.data.subarray(12 * 43), shape: [1, 1, 43] }) });

@@ -241,7 +241,7 @@ describe('memory and dispose', () => {
     assert.equal(model.memory.total, model.memory.weights + model.memory.activations + model.memory.caches);
     assert.deepEqual(model.inputs, [[null, 100]]);
     model.dispose();
-    assert.deepEqual(model.memory, { weights: 0, activations: 0, caches: 0, total: 0 });
+    assert.deepEqual(model.memory, { weights: 0, activations: 0, caches: 0, cacheFormats: { f32: 0, f16: 0, q8: 0 }, total: 0 });
   });
 
   it('frees everything and refuses further calls', async () => {

@@ -250,7 +250,7 @@ describe('quality', () => {
         const model = await compile(module, { weights, build: /** @type {any} */ (build), precision });
         const names = await layers(model, [1, 24]);
         const whole = await model.forward(new Tensor(ids, [1, 24]));
-        const session = await model.session({ context: 24 });
+        const session = await model.session({ context: 24, cache: 'f32' });
         const rows = [...(await session.forward(ids.subarray(0, 20))).data];
         for (let i = 20; i < 24; i++) rows.push(...(await session.forward([ids[i]])).data);
         model.dispose();

@@ -110,7 +110,7 @@ describe('a worker', () => {
       assert.equal(reason.code, 'disposed');
     }
     await assert.rejects(model.forward(x), { code: 'disposed' });
-    assert.deepEqual(model.memory, { weights: 0, activations: 0, caches: 0, total: 0 });
+    assert.deepEqual(model.memory, { weights: 0, activations: 0, caches: 0, cacheFormats: { f32: 0, f16: 0, q8: 0 }, total: 0 });
   });
 
   it('aborted while it loads is gone', async () => {

@@ -83,7 +83,7 @@ export async function runSession(draw, name, number, engine = {}) {
   try {
     model = await compile(new Program(drawn.program, weights), { inputs: [[r.chance() ? 1 : null, null, width]], ...engine,
       weights: Object.fromEntries(Object.entries(stored).map(([key, { given }]) => [key, given])) });
-    session = await model.session({ context: tokens + r.int(0, 3) });
+    session = await model.session({ context: tokens + r.int(0, 3), cache: 'f32' });
     for (const { from, to } of drawn.pieces) {
       if (from !== session.position) await session.seek(from);
       const got = list(await session.forward(Float32Array.from(data.subarray(from * width, to * width))));
