@@ -99,7 +99,7 @@ export class Model {
    * Several may be open; each holds memory for its context until it is disposed of.
    *
    * `cache` is how keys and values are kept: 'f16' (default), in halves; 'f32', exact, twice the memory; 'q8', 8 bits and a scale for 32 numbers, 9/16 of f16's.
-   * Logits of halves differ by some 1e-3 of the largest, those of q8 by some 1e-2: with 'f32' they are those of `forward`. Only what attention and latent attention
+   * Logits of halves are off by some 1e-3 of the largest, those of q8 by some 2e-2; with 'f32' they are those of `forward`. Only what attention and latent attention
    * read is kept in fewer bits; caches that other layers read are f32.
    * @param {{ context: number, method?: string, cache?: import('./precision.js').CacheFormat }} wanted `context`: how many tokens there is room for;
    *   `method`, default 'forward'.
