@@ -11,6 +11,7 @@ import { Progress, showError } from './notices.js';
 import { PictureInput, pictureIn } from './picture-input.js';
 import { renderRanking } from './ranking.js';
 import { SearchPanel } from './search-panel.js';
+import { WriterPanel } from './writer-panel.js';
 
 const SAMPLES = [
   'dog-face', 'robot', 'pizza', 'rocket', 'octopus', 'guitar', 'bicycle', 'ghost', 'cactus', 'castle', 'sunflower', 'umbrella',
@@ -171,5 +172,6 @@ function listen() {
 addSamples();
 listen();
 new CheckpointPanel();
+new WriterPanel();
 useSample(SAMPLES[0]);
 loadModel();

@@ -267,6 +267,8 @@ for (const name of BROWSERS) {
           const excess = await narrow.evaluate(() => {
             const inner = document.querySelector('iframe').contentDocument;
             inner.querySelector('#checkpoint-ready').hidden = false;
+            inner.querySelectorAll('#writer details').forEach(details => { details.open = true; });
+            inner.querySelectorAll('#writer [hidden]').forEach(part => { part.hidden = false; });
             inner.querySelector('#search-suggestions button').click();
             return ['pick', 'draw', 'camera'].map(source => {
               inner.querySelector(`input[name=source][value=${source}]`).click();

@@ -8,6 +8,7 @@ import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { cosineSimilarity, inferResNet } from '../../demo/checkpoint.js';
 import { probabilities } from '../../demo/classify.js';
+import { checkpointAt, checkpointIn } from '../../demo/language-checkpoint.js';
 import { formatBytes, formatPercent, formatTime } from '../../demo/format.js';
 import { createStaticServer, listen, parseRange } from '../../demo/static-server.mjs';
 import { ROOT } from './server.mjs';
@@ -142,5 +143,48 @@ describe('numbers of the page', () => {
     assert.deepEqual([512, 13426402, 2.49e9].map(formatBytes), ['1 kB', '13.4 MB', '2.49 GB']);
     assert.deepEqual([0.416, 4.25, 17.2, 1250].map(formatTime), ['0.42 ms', '4.3 ms', '17 ms', '1.25 s']);
     assert.deepEqual([0.8714, 0.0001].map(formatPercent), ['87.1\u00a0%', '<\u00a00.1\u00a0%']);
+  });
+});
+
+describe("a language model's checkpoint", () => {
+  /** What a browser gives of a chosen folder. */
+  const chosen = (...paths) => paths.map(webkitRelativePath => ({ name: webkitRelativePath.split('/').pop(), webkitRelativePath, text: async () => '{"chat_template": "x"}' }));
+  const names = weights => weights.map(({ name }) => name);
+
+  it('is found in a folder, with its shards, and once where it is there twice', async () => {
+    const { name, config, weights, tokenizer, template } = checkpointIn(chosen('m/sub/config.json', 'm/config.json', 'm/tokenizer.json', 'm/model.safetensors', 'm/consolidated.safetensors', 'm/sub/model.safetensors'));
+    assert.deepEqual([name, config.webkitRelativePath, names(weights), tokenizer.name, await template()], ['m', 'm/config.json', ['model.safetensors'], 'tokenizer.json', null]);
+    const sharded = checkpointIn(chosen('m/config.json', 'm/tokenizer.json', 'm/tokenizer_config.json', 'm/model.safetensors.index.json', 'm/model-00001-of-00002.safetensors', 'm/model-00002-of-00002.safetensors', 'm/consolidated.safetensors'));
+    assert.deepEqual(names(sharded.weights), ['model.safetensors.index.json', 'model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors']);
+    assert.deepEqual(await sharded.template(), { chat_template: 'x' });
+  });
+
+  it('that is not whole is refused with what is missing', () => {
+    assert.throws(() => checkpointIn([]), /There is no config\.json and no tokenizer\.json and no model\.safetensors in what was chosen\./);
+    assert.throws(() => checkpointIn(chosen('m/config.json', 'm/tokenizer.json', 'm/readme.md')), /There is no model\.safetensors in what was chosen, only config\.json, tokenizer\.json, readme\.md\./);
+  });
+
+  it('has an address: of a folder, of a file, of a repository', async () => {
+    const { fetch } = globalThis;
+    const asked = [];
+    globalThis.fetch = async (url, { method } = {}) => {
+      asked.push(`${method} ${url}`);
+      return new Response(null, { status: String(url).includes('sharded') ? 404 : 200 });
+    };
+    try {
+      const where = async address => {
+        const { name, config, weights, tokenizer } = await checkpointAt(address);
+        return [name, config.href, weights.href, tokenizer.href].join(' ');
+      };
+      const hub = 'https://huggingface.co/some/one/resolve/main/';
+      assert.equal(await where('https://huggingface.co/some/one'), `one ${hub}config.json ${hub}model.safetensors ${hub}tokenizer.json`);
+      assert.equal(await where('https://huggingface.co/some/one/tree/main'), `one ${hub}config.json ${hub}model.safetensors ${hub}tokenizer.json`);
+      assert.equal(await where('https://huggingface.co/some/one/blob/main/other.safetensors'), `one ${hub}config.json ${hub}other.safetensors ${hub}tokenizer.json`);
+      assert.equal(await where('http://a.b/c?key=1'), 'c http://a.b/c/config.json?key=1 http://a.b/c/model.safetensors?key=1 http://a.b/c/tokenizer.json?key=1');
+      assert.equal(await where('http://a.b/sharded/config.json'), 'sharded http://a.b/sharded/config.json http://a.b/sharded/model.safetensors.index.json http://a.b/sharded/tokenizer.json');
+      assert.ok(asked.every(question => question.startsWith('HEAD ')));
+    } finally {
+      globalThis.fetch = fetch;
+    }
   });
 });

@@ -4,25 +4,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { chat, compile, complete, LamellaError, models, safetensors, Tensor, text } from '../../js/index.js';
+import { chat, compile, complete, LamellaError, models, text } from '../../js/index.js';
 import { TextStream } from '../../js/text/pieces.js';
+import { END, FIELDS, files, module as byteModel, special, spelt, START, TEXT_CONFIG, TOKENIZER, VOCAB } from './byte-model.js';
 
 const build = /** @type {any} */ (process.env.LAMELLA_BUILD);
-const VOCAB = 264;   // 256 bytes, 2 special tokens, 6 rows that no token has
-const [START, END] = [256, 257];
-/** A byte as GPT-2's tokenizers spell it. */
-const spelt = (() => {
-  let next = 256;
-  return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint((byte > 32 && byte < 127) || (byte > 160 && byte !== 173) ? byte : next++));
-})();
-const special = (/** @type {number} */ id, /** @type {string} */ content) => ({ id, content, special: true, single_word: false, lstrip: false, rstrip: false, normalized: false });
-const TOKENIZER = {
-  version: '1.0', added_tokens: [special(START, '<s>'), special(END, '</s>')], normalizer: null, pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
-  post_processor: null, decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true },
-  model: { type: 'BPE', vocab: Object.fromEntries(spelt.map((character, byte) => [character, byte])), merges: [] },
-};
-const TEMPLATE = "{{ bos_token }}{% for m in messages %}{% if m.role not in ['user', 'assistant'] %}{{ raise_exception('no role ' + m.role) }}{% endif %}[{{ m.role }}]{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
-const CONFIG = { chat_template: TEMPLATE, bos_token: '<s>', eos_token: { content: '</s>' } };
 const bytes = (/** @type {string} */ string) => [...new TextEncoder().encode(string)];
 
 /** @type {string} */
@@ -31,16 +17,10 @@ let folder;
 let model;
 /** @type {import('../../js/index.js').Session} */
 let session;
-const module = new models.DeepseekV2ForCausalLM({
-  vocab_size: VOCAB, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 1, num_key_value_heads: null, kv_lora_rank: 4, q_lora_rank: null, qk_rope_head_dim: 2,
-  qk_nope_head_dim: 2, v_head_dim: 4, max_position_embeddings: 256,
-});
+const module = byteModel();
 before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'lamella-chat-'));
-  const weights = [...module.stateDict()].map(([name, { shape }], n) => [name, new Tensor(Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(n + i * 1.3)), [...shape])]);
-  writeFileSync(join(folder, 'model.safetensors'), await safetensors.write(Object.fromEntries(weights)));
-  writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(TOKENIZER));
-  writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(CONFIG));
+  for (const [name, content] of Object.entries(files())) writeFileSync(join(folder, name), content);
   model = await compile(module, { weights: join(folder, 'model.safetensors'), build });
   session = await model.session({ context: 256 });
 });
@@ -135,7 +115,7 @@ describe('chat', () => {
 
   it('finds chat_template.jinja', async () => {
     writeFileSync(join(folder, 'chat_template.jinja'), '{{ bos_token }}|{{ messages[0].content }}');
-    writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify({ ...CONFIG, chat_template: undefined }));
+    writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify({ ...TEXT_CONFIG, chat_template: undefined }));
     const { prompt, logits } = dictate([]);
     await all(chat(session, messages, { logits, maxTokens: 1 }));
     assert.deepEqual(prompt, [START, ...bytes('|Hi')]);
@@ -143,7 +123,7 @@ describe('chat', () => {
     await assert.rejects(all(chat(session, messages)), { code: 'template', message: /expected a chat_template in tokenizer_config.json, got undefined/ });
     writeFileSync(join(folder, 'tokenizer_config.json'), '{');
     await assert.rejects(all(chat(session, messages)), { code: 'template', message: /tokenizer_config.json: expected a tokenizer_config.json, got text that is not JSON/ });
-    writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(CONFIG));
+    writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(TEXT_CONFIG));
   });
 
   it('says what is wrong', async () => {
@@ -170,7 +150,7 @@ describe('chat', () => {
     const alone = await compile(module, { weights: readFileSync(join(folder, 'model.safetensors')), build });
     await assert.rejects(all(chat(await alone.session({ context: 8 }), messages)), { code: 'tokenizer', message: /there is no tokenizer: pass/ });
     alone.dispose();
-    const ending = await compile(new models.DeepseekV2ForCausalLM({ ...module.config, eos_token_id: [END, 260] }), { weights: join(folder, 'model.safetensors'), build });
+    const ending = await compile(new models.DeepseekV2ForCausalLM({ ...FIELDS, eos_token_id: [END, 260] }), { weights: join(folder, 'model.safetensors'), build });
     await assert.rejects(all(complete(await ending.session({ context: 8 }), 'x')), { code: 'tokenizer', message: /the tokenizer has 258 tokens but eos_token_id is 260: they are not of one model/ });
     ending.dispose();
   });

@@ -1,0 +1,95 @@
+/**
+ * Where the parts of a language model's checkpoint lie: in a folder of the disk, or at an address.
+ */
+
+/**
+ * @typedef {object} LanguageCheckpoint
+ * @property {string} name What to call it.
+ * @property {string | URL | File} config The config.json.
+ * @property {any} weights What compile takes as weights.
+ * @property {string | URL | File} tokenizer The tokenizer.json.
+ * @property {() => Promise<object | null>} template What chat takes as template; null where there is none.
+ */
+
+const NEEDED = ['config.json', 'tokenizer.json'];
+
+/** The repository of a page of Hugging Face's: its files are under resolve/main/. @param {URL} url */
+function inRepository(url) {
+  const [, owner, name, kind, revision = 'main', ...rest] = url.pathname.split('/');
+  if (!/(^|\.)huggingface\.co$/.test(url.hostname) || !name || kind === 'resolve') return url;
+  return new URL(`/${owner}/${name}/resolve/${revision}/${kind === 'blob' ? rest.join('/') : ''}`, url);
+}
+
+/**
+ * The checkpoint at an address: of a folder, of one of its files, or of a repository of huggingface.co.
+ * @param {string | URL} address
+ * @param {{ signal?: AbortSignal }} [options]
+ * @returns {Promise<LanguageCheckpoint>}
+ */
+export async function checkpointAt(address, { signal } = {}) {
+  const url = inRepository(new URL(address, globalThis.location?.href));
+  const isFile = /\.(json|safetensors)$/.test(url.pathname);
+  const folder = isFile || url.pathname.endsWith('/') ? url : new URL(`${url.pathname}/${url.search}`, url);
+  const at = name => Object.assign(new URL(name, folder), { search: folder.search });
+  const exists = async name => (await fetch(at(name), { method: 'HEAD', signal }).catch(() => null))?.ok;
+  const isWeights = /\.safetensors(\.index\.json)?$/.test(url.pathname);
+  return {
+    name: decodeURIComponent(url.pathname.replace(/\/resolve\/.*$/, '').replace(/\/[^/]*\.[^/]*$/, '').split('/').filter(Boolean).pop() ?? url.hostname),
+    config: at('config.json'),
+    weights: isWeights ? url : at(await exists('model.safetensors') ? 'model.safetensors' : 'model.safetensors.index.json'),
+    tokenizer: at('tokenizer.json'),
+    template: () => templateOf(async name => {
+      const response = await fetch(at(name), { signal });
+      return response.ok ? response.text() : null;
+    }),
+  };
+}
+
+/**
+ * The checkpoint in a folder that was chosen, or among files that were.
+ * @param {Iterable<File>} files
+ * @returns {LanguageCheckpoint}
+ * @throws {Error} when something is missing; the message says what there is.
+ */
+export function checkpointIn(files) {
+  const all = [...files];
+  const depth = file => file.webkitRelativePath.split('/').length;
+  const [config] = all.filter(file => file.name === 'config.json').sort((a, b) => depth(a) - depth(b));
+  const folderOf = file => file.webkitRelativePath.slice(0, -file.name.length);
+  // Of several folders the one with the uppermost config.json.
+  const here = config ? all.filter(file => folderOf(file) === folderOf(config)) : all;
+  const found = name => here.find(file => file.name === name);
+  const weights = weightsAmong(here);
+  const missing = [...NEEDED.filter(name => !found(name)), ...(weights ? [] : ['model.safetensors'])];
+  if (missing.length) {
+    const names = here.map(file => file.name);
+    throw new Error(`There is no ${missing.join(' and no ')} in what was chosen${names.length ? `, only ${names.slice(0, 6).join(', ')}${names.length > 6 ? ' …' : ''}` : ''}.`);
+  }
+  return {
+    name: folderOf(config).split('/').filter(Boolean).pop() ?? weights[0].name,
+    config, weights, tokenizer: found('tokenizer.json'),
+    template: () => templateOf(async name => (await found(name)?.text()) ?? null),
+  };
+}
+
+/** One file, or an index with its shards. Some folders hold the same weights twice, under other names. @param {File[]} files */
+function weightsAmong(files) {
+  const named = pattern => files.filter(file => pattern.test(file.name));
+  const choices = [
+    named(/^model\.safetensors$/),
+    named(/\.safetensors\.index\.json$/).length ? [...named(/^model\.safetensors\.index\.json$/), ...named(/^model-.*\.safetensors$/)] : [],
+    named(/\.safetensors$/),
+  ];
+  return choices.find(choice => choice.length);
+}
+
+/**
+ * @param {(name: string) => Promise<string | null>} read
+ * @returns {Promise<object | null>} A tokenizer_config.json with its chat_template, wherever that lies.
+ */
+async function templateOf(read) {
+  const config = await read('tokenizer_config.json');
+  const json = config ? JSON.parse(config) : {};
+  const chat_template = json.chat_template ?? await read('chat_template.jinja');
+  return chat_template ? { ...json, chat_template } : null;
+}

@@ -1,0 +1,241 @@
+/** The demo's writing panel in three browsers: a small model of bytes that the tests make, from an address and from files. */
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { checkpointAt } from '../../demo/language-checkpoint.js';
+import { Writer } from '../../demo/writer.js';
+import { FIELDS, files, TEXT_CONFIG, TOKENIZER } from '../node/byte-model.js';
+import { BROWSERS, launch } from './browsers.mjs';
+import { startServer } from './server.mjs';
+import { until } from './until.mjs';
+
+const SAMPLING = { temperature: 0.9, topK: 50, topP: 0.9, minP: 0.01, repetitionPenalty: 1.2, maxTokens: 40, seed: 7 };
+const PROMPT = 'Où est la lamelle ?';
+const TALK = ['Bonjour!', 'And then?'];
+const MAIN = files();
+/** Checkpoints that something is wrong with. */
+const SPOILT = {
+  template: { 'tokenizer_config.json': JSON.stringify({ ...TEXT_CONFIG, chat_template: "{{ raise_exception('only on Sundays') }}" }) },
+  tokenizer: { 'tokenizer.json': JSON.stringify({ ...TOKENIZER, added_tokens: [], model: { ...TOKENIZER.model, vocab: { a: 0, b: 1 } } }) },
+  config: { 'config.json': JSON.stringify({ ...FIELDS, hidden_size: undefined }) },
+  kind: { 'config.json': JSON.stringify({ ...FIELDS, model_type: 'mamba' }) },
+};
+const MADE = Object.fromEntries(Object.entries({ bytes: {}, ...SPOILT }).flatMap(([folder, other]) => Object.entries({ ...MAIN, ...other }).map(([name, content]) => [`${folder}/${name}`, content])));
+
+/** What Node writes: a text in 8 and 32 bits, and the answers in a conversation. */
+const expected = { text: '', exact: '', answers: [] };
+before(async () => {
+  const server = await startServer({ isolation: false, made: MADE });
+  const checkpoint = await checkpointAt(`${server.url}made/bytes`);
+  const exact = await Writer.load(checkpoint);
+  const writer = await Writer.load(checkpoint, { precision: 'q8' });
+  const joined = async pieces => { let text = ''; for await (const piece of pieces) text += piece; return text; };
+  expected.exact = await joined(exact.continue(PROMPT, SAMPLING));
+  expected.text = await joined(writer.continue(PROMPT, SAMPLING));
+  const messages = [];
+  for (const content of TALK) {
+    messages.push({ role: 'user', content });
+    const answer = await joined(writer.answer(messages, SAMPLING));
+    expected.answers.push(answer);
+    messages.push({ role: 'assistant', content: answer });
+  }
+  exact.dispose();
+  writer.dispose();
+  await server.close();
+  assert.ok(expected.text.length > 10 && expected.exact !== expected.text);
+});
+
+for (const name of BROWSERS) {
+  describe(`the writing panel in ${name}`, () => {
+    /** @type {import('./browsers.mjs').Browser} */ let browser;
+    /** @type {Awaited<ReturnType<typeof startServer>>} */ let server;
+    /** @type {import('./browsers.mjs').Page} */ let page;
+    before(async () => {
+      [browser, server] = [await launch(name), await startServer({ isolation: true, made: MADE })];
+      page = await browser.open(`${server.url}demo/`);
+      await until(page, 'the page has started', () => document.querySelectorAll('#writer-openings button').length);
+      await page.evaluate(() => document.querySelectorAll('#writer details').forEach(details => { details.open = true; }));
+    });
+    after(async () => {
+      await browser?.close();
+      await server?.close();
+    });
+
+    const text = selector => page.evaluate(s => document.querySelector(s).textContent, selector);
+    const written = () => page.evaluate(() => [...document.querySelectorAll('#writer-output .passage')].map(passage => passage.textContent));
+    const status = pattern => until(page, `the panel says ${pattern}`, source => new RegExp(source).test(document.querySelector('#writer-status').textContent), pattern);
+    const set = values => page.evaluate(given => {
+      for (const [id, value] of Object.entries(given)) {
+        const input = document.querySelector(`#writer-${id}`);
+        input.value = value;
+        input.dispatchEvent(new Event('input', { bubbles: true }));
+      }
+    }, values);
+    const slide = wanted => page.evaluate(value => { document.querySelector('#writer-sampling [name=slide]').checked = value; }, wanted);
+    const submit = form => page.evaluate(id => document.querySelector(id).requestSubmit(), `#writer-${form}`);
+    const load = async address => {
+      await set({ url: address });
+      await submit('own');
+    };
+    const fails = async () => {
+      await until(page, 'an error shows', () => !document.querySelector('#writer-error').hidden);
+      return text('#writer-error p');
+    };
+
+    it('loads a checkpoint by the address of its folder', async () => {
+      await load(`${server.url}made/bytes`);
+      await status('^bytes is loaded\\.');
+      assert.match(await text('#writer-facts'), /KindDeepSeek-V2.*Layers1.*Vocabulary264/);
+      assert.match(await text('#writer-memory-text'), /^\d+ kB$/);
+      assert.equal(await page.evaluate(() => document.querySelector('#writer-modes').hidden), false);
+    });
+
+    it('writes what Node writes with the same seed, and says how fast', async () => {
+      await set({ prompt: PROMPT, ...SAMPLING });
+      await page.click('#writer-go');
+      await status('Seed 7\\.$');
+      assert.deepEqual(await written(), [PROMPT + expected.text]);
+      for (const id of ['prefill', 'decode']) assert.match(await text(`#writer-${id}`), /^[\d.,]+$/);
+      assert.match(await text('#writer-context-text'), /^\d+ of 256 tokens$/);
+      assert.deepEqual(await page.evaluate(() => [...document.querySelectorAll('#writer-memory span')].map(part => Number(part.style.flexGrow) > 0)), [true, true, true]);
+      assert.equal(await page.evaluate(() => document.querySelector('#writer-output').hasAttribute('aria-busy')), false);
+    });
+
+    it('streams beyond its context, stops at once, goes on where it stopped, and the page answers meanwhile', async () => {
+      await set({ maxTokens: 100000, seed: '' });
+      await page.evaluate(() => { globalThis.recorded.longestPause = 0; });
+      await page.click('#writer-go');
+      const longer = least => until(page, `${least} characters are there`, count => document.querySelector('#writer-output').textContent.length > count, least);
+      await longer(60);
+      assert.equal(await page.evaluate(() => document.querySelector('#writer-output').getAttribute('aria-busy')), 'true');
+      assert.equal(await page.evaluate(() => document.querySelector('#writer-go').disabled), true);
+      await longer(400);
+      await page.click('#writer-stop');
+      await status('^Stopped\\.$');
+      const [stopped] = await written();
+      assert.ok(stopped.startsWith(PROMPT));
+      await page.click('#writer-more');
+      await longer(stopped.length + 20);
+      await page.evaluate(() => document.querySelector('#writer-prompt').focus());
+      await page.press('Escape');
+      await status('^Stopped\\.$');
+      assert.ok((await written())[0].startsWith(stopped));
+      assert.ok(await page.evaluate(() => globalThis.recorded.longestPause) < 2500);
+    });
+
+    it('says that the context is full where it may not forget, keeps the text, and can be asked again', async () => {
+      await slide(false);
+      await page.evaluate(() => document.querySelector('#writer-prompt').dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', ctrlKey: true, bubbles: true, cancelable: true })));
+      assert.match(await fails(), /the context of 256 tokens is full/);
+      assert.ok((await written())[0].length > PROMPT.length + 50);
+      await slide(true);
+      await set({ ...SAMPLING });
+      await page.click('#writer-go');
+      await status('Seed 7\\.$');
+      assert.deepEqual(await written(), [PROMPT + expected.text]);
+      assert.equal(await page.evaluate(() => document.querySelector('#writer-error').hidden), true);
+    });
+
+    it('points at a setting that is not allowed', async () => {
+      await set({ topK: '-3' });
+      await page.evaluate(() => { document.querySelector('#writer-settings').open = false; });
+      await page.click('#writer-go');
+      assert.equal(await page.evaluate(() => document.querySelector('#writer-settings').open && document.activeElement.id), 'writer-topK');
+      assert.deepEqual(await written(), [PROMPT + expected.text]);
+      await set(SAMPLING);
+    });
+
+    it('talks', async () => {
+      await page.click('input[name=writer-mode][value=chat]');
+      assert.equal(await text('#writer-go'), 'Send');
+      const sofar = [];
+      for (const [i, message] of TALK.entries()) {
+        await set({ prompt: message });
+        await submit('form');
+        await until(page, 'the answer is whole', count => document.querySelectorAll('.passage').length === count && /Seed 7/.test(document.querySelector('#writer-status').textContent), 2 * i + 2);
+        sofar.push(message, expected.answers[i]);
+        assert.deepEqual(await written(), sofar);
+      }
+      await page.click('#writer-clear');
+      assert.deepEqual(await written(), []);
+      await page.click('input[name=writer-mode][value=text]');
+    });
+
+    it('loads the same checkpoint from chosen files, in another precision', async () => {
+      await page.evaluate(async given => {
+        const data = new DataTransfer();
+        for (const [file, base64] of given) data.items.add(new File([Uint8Array.from(atob(base64), c => c.charCodeAt(0))], file));
+        const input = document.querySelector('#writer-files');
+        input.files = data.files;
+        input.dispatchEvent(new Event('change', { bubbles: true }));
+      }, Object.entries(MAIN).map(([file, content]) => [file, Buffer.from(content).toString('base64')]));
+      await status('^model\\.safetensors is loaded\\.');
+      await page.evaluate(() => {
+        const select = document.querySelector('#writer-precision');
+        select.value = 'f32';
+        select.dispatchEvent(new Event('change', { bubbles: true }));
+      });
+      await until(page, 'it is loaded anew', () => /Weightsf32/.test(document.querySelector('#writer-facts').textContent));
+      await set({ prompt: PROMPT, ...SAMPLING });
+      await until(page, 'it can write', () => !document.querySelector('#writer-go').disabled);
+      await page.click('#writer-go');
+      await status('Seed 7\\.$');
+      assert.deepEqual(await written(), [PROMPT + expected.exact]);
+    });
+
+    it('cancels a slow load', async () => {
+      await load(`${server.url}slow/made/bytes/`);
+      await until(page, 'progress shows', () => !document.querySelector('#writer-loading').hidden);
+      await page.click('#writer-cancel');
+      await status('^Loading was cancelled\\.$');
+      assert.equal(await page.evaluate(() => document.querySelector('#writer-loading').hidden && document.querySelector('#writer-error').hidden), true);
+    });
+
+    it('has not gone wrong so far', async () => {
+      assert.deepEqual([...await page.evaluate(() => globalThis.recorded.errors), ...page.errors()], []);
+    });
+
+    it('says in words what is wrong with a checkpoint, and goes on', async () => {
+      const refused = async folder => {
+        await load(`${server.url}made/${folder}/`);
+        return fails();
+      };
+      assert.match(await refused('config'), /DeepseekV2Config: hidden_size is missing/);
+      assert.match(await refused('kind'), /"mamba"; what can be run here: deepseek_v2, .*llama/);
+      assert.match(await refused('nothing'), /config\.json could not be read: the server answered 404/);
+      await page.evaluate(() => {
+        const data = new DataTransfer();
+        data.items.add(new File(['{}'], 'config.json'));
+        const input = document.querySelector('#writer-files');
+        input.files = data.files;
+        input.dispatchEvent(new Event('change', { bubbles: true }));
+      });
+      await until(page, 'what is missing is named', () => /There is no tokenizer\.json and no model\.safetensors in what was chosen, only config\.json\./.test(document.querySelector('#writer-error').textContent));
+
+      await load(`${server.url}made/tokenizer/`);
+      await status('^tokenizer is loaded');
+      await page.click('#writer-go');
+      assert.match(await fails(), /the tokenizer has 2 tokens but vocab_size is 264: they are not of one model/);
+
+      await load(`${server.url}made/template/`);
+      await status('^template is loaded');
+      await page.click('input[name=writer-mode][value=chat]');
+      await set({ prompt: 'Hello' });
+      await submit('form');
+      assert.match(await fails(), /the template cannot be used with these messages: .*only on Sundays/);
+      await page.click('input[name=writer-mode][value=text]');
+      await set({ prompt: PROMPT });
+      await page.click('#writer-go');
+      await status('Seed 7\\.$');
+      assert.deepEqual(await written(), [PROMPT + expected.exact]);
+    });
+
+    it('shows what downloads are kept, and throws them away', async () => {
+      const kept = await page.evaluate(async () => (await (await import('/js/index.js')).cache.list().catch(() => [])).length);
+      assert.equal(await page.evaluate(() => !document.querySelector('#writer-forget').hidden), kept > 0);
+      if (!kept) return assert.equal(name, 'webkit', 'only this browser may have no place for them');
+      await page.click('#writer-forget');
+      await until(page, 'nothing is kept', () => document.querySelector('#writer-forget').hidden);
+      assert.equal(await page.evaluate(async () => (await (await import('/js/index.js')).cache.list()).length), 0);
+    });
+  });
+}
