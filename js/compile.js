@@ -1,4 +1,4 @@
-import { abortSignal, badArgument, boolean, show } from './arguments.js';
+import { abortSignal, badArgument, boolean, finite, integer, show } from './arguments.js';
 import { LamellaError } from './errors.js';
 import { recordingEngine, sharedEngine } from './init.js';
 import { inputSpecs } from './inputs.js';
@@ -36,6 +36,9 @@ import { I32, Runner } from '../web/runner.js';
  * @property {boolean} [worker] Run in a worker of the model's own, so that nothing blocks (default false).
  * @property {boolean | import('./cache.js').CacheOptions} [cache] Keep the checkpoint, where that is a URL: in Node in a folder, in browsers in the origin's private
  *   files. Each file is then downloaded once and whole; what was interrupted, also by closing the page, goes on where it stopped. Default false.
+ * @property {number} [memoryLimit] Bytes that the engine's memory may come to hold. Default: as many as it can, 4 GiB mostly. A model that needs more is refused before its
+ *   numbers are fetched; the error says what would fit.
+ * @property {number} [context] Tokens that a session is to have room for: counted when it is looked whether the model fits, no more (default 0).
  * @property {boolean} [strict] false: tolerate weights in the checkpoint that the module does not have (default true).
  * @property {(progress: Progress) => void} [onProgress] Called as weights arrive.
  * @property {AbortSignal} [signal] Stops loading, frees everything and rejects with the signal's reason.
@@ -63,12 +66,14 @@ import { I32, Runner } from '../web/runner.js';
  * @param {CompileOptions} [options]
  * @returns {Promise<ModelOf<M>>}
  * @throws {LamellaError} 'shape' at the line of forward that does not fit; 'keys' with every missing, unexpected and misshapen weight
- *   (`error.missing`, `error.unexpected`, `error.misshapen`); 'memory'; what opening the weights throws.
+ *   (`error.missing`, `error.unexpected`, `error.misshapen`); 'memory' (with `error.needed`, `error.available` and, where a precision would do, `error.precision`); what opening the weights throws.
  */
 export async function compile(module, options = {}) {
   if (!(module instanceof Module)) throw badArgument('compile: module', 'a Module, new nn.Linear(2, 3)', module);
-  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal: given, inputs, methods, tokenizer, precision, cache = false, ...engineOptions } = options;
+  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal: given, inputs, methods, tokenizer, precision, cache = false, memoryLimit, context = 0, ...engineOptions } = options;
   checkOptions({ prefix, strict, worker, onProgress, engineOptions });
+  integer('compile: context', context, 0);
+  if (memoryLimit !== undefined) finite('compile: memoryLimit', memoryLimit, 0);
   const signal = abortSignal('compile: signal', given);
   const declared = declaredMethods(module, inputs, methods);
   const precisions = precisionOf(precision);
@@ -86,6 +91,11 @@ export async function compile(module, options = {}) {
     opened = await openWeights(source, { needed: trace.used.size > 0, signal, cache });
     const wanted = matchKeys(module, trace, opened.weights, { prefix, strict, partial: methods !== undefined });
     if (!precisions) keepStored(trace, opened.weights, wanted);
+    const [used, room] = [worker ? 0 : engine.exports.lam_memory_used() >>> 0, Math.min(memoryLimit ?? Infinity, engine.most)];
+    if (local.measure(context) > room - used) {
+      const measure = (/** @type {import('./precision.js').Precision} */ bits, /** @type {number} */ tokens) => measured(module, declared, engine, bits, tokens);
+      throw (await import('./fit.js')).refusal({ weights: local.measure(0), needed: local.measure(context), context, room, used, precision, measure });
+    }
     if (worker) {
       runner = await startRemote(engine, threads);
       await runner.replay(local.calls);
@@ -109,6 +119,24 @@ export async function compile(module, options = {}) {
   }
 }
 
+/**
+ * What the module would take in another precision.
+ * @param {Module} module
+ * @param {Map<string, InputSpec[]>} declared
+ * @param {import('../web/engine.js').Engine} engine
+ * @param {import('./precision.js').Precision} precision
+ * @param {number} context
+ */
+function measured(module, declared, engine, precision, context) {
+  const runner = new Runner(engine);
+  try {
+    record(module, declared, runner, precisionOf(precision));
+    return runner.measure(context);
+  } finally {
+    runner.dispose();
+  }
+}
+
 /** @param {{ prefix: unknown, strict: unknown, worker: unknown, onProgress: unknown, engineOptions: object }} options */
 function checkOptions({ prefix, strict, worker, onProgress, engineOptions }) {
   if (typeof prefix !== 'string') throw badArgument('compile: prefix', "a string, 'visual.'", prefix);
@@ -118,7 +146,7 @@ function checkOptions({ prefix, strict, worker, onProgress, engineOptions }) {
   const known = ['wasm', 'build', 'threads'];
   const unknown = Object.keys(engineOptions).find((name) => !known.includes(name));
   if (unknown) {
-    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, precision, cache, ${known.join(', ')}, tokenizer, worker, strict, onProgress, signal`);
+    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, precision, cache, memoryLimit, context, ${known.join(', ')}, tokenizer, worker, strict, onProgress, signal`);
   }
 }
 

@@ -39,8 +39,6 @@ const LEAST_ROWS = 16;
 const PIECE = 1 << 20;
 /** Rows that the engine packs side by side: it is fastest when they come together. */
 const PANEL = 8;
-/** Bytes of the largest memory there is. */
-const ADDRESSABLE = 2 ** 32;
 
 /**
  * Anything that holds weights, as a reader.
@@ -214,15 +212,12 @@ function keysError(module, prefix, { missing, unexpected, misshapen }) {
  * @param {Trace} trace
  */
 async function compileGraph(runner, trace) {
-  const elements = [...trace.used.values()].reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
-  const wanted = `the weights need ${elements * 4} bytes as f32`;
-  // Beyond what addresses can count the engine would count wrong.
-  if (elements * 4 >= ADDRESSABLE) throw new LamellaError('memory', `out of memory: ${wanted}, more than a WebAssembly memory can hold`);
   try {
     return await runner.compile();
   } catch (error) {
     if (!(error instanceof LamellaError) || error.code !== 'memory') throw error;
-    throw new LamellaError('memory', `${error.message}; ${wanted} in all`, { path: error.path, cause: error });
+    const elements = [...trace.used.values()].reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+    throw new LamellaError('memory', `${error.message}; the weights need ${elements * 4} bytes as f32 in all`, { path: error.path, cause: error });
   }
 }
 

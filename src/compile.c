@@ -21,9 +21,8 @@ static lam_status name_layer(lam_graph *g, lam_node *n) {
     return LAM_OK;
 }
 
-lam_status lam_compile(lam_graph *g) {
-    if (g->status != LAM_OK) return g->status;
-    if (g->compiled) return graph_fail(g, LAM_ESTATE, "compile: the graph is compiled already"), LAM_ESTATE;
+lam_status lam_plan(lam_graph *g) {
+    if (g->status != LAM_OK || g->planned) return g->status;
     if (!g->output_count) return graph_fail(g, LAM_EVALUE, "compile: the graph has no output"), LAM_EVALUE;
     fuse_graph(g);
     if (g->status != LAM_OK) return g->status;
@@ -33,7 +32,14 @@ lam_status lam_compile(lam_graph *g) {
         if (g->nodes[i].removed) continue;
         g->layers[g->layer_count++] = i;
     }
-    if (weights_size(g) != LAM_OK) return g->status;   /* where layers settle what they are */
+    weights_measure(g);   /* where layers settle what they are */
+    g->planned = 1;
+    return g->status;
+}
+
+lam_status lam_compile(lam_graph *g) {
+    if (g->compiled) return graph_fail(g, LAM_ESTATE, "compile: the graph is compiled already"), LAM_ESTATE;
+    if (lam_plan(g) != LAM_OK || weights_allocate(g) != LAM_OK) return g->status;
     for (int i = 0; i < g->layer_count; i++)
         if (name_layer(g, &g->nodes[g->layers[i]]) != LAM_OK) return g->status;
     g->compiled = 1;

@@ -302,7 +302,7 @@ static int source_of(const lam_graph *g, int in_count, const lam_value *in) {
 
 lam_value graph_add(lam_graph *g, const lam_op *op, int in_count, const lam_value *in, const void *params, size_t params_size,
                     lam_layout layout) {
-    if (g->compiled) return graph_fail(g, LAM_ESTATE, "%s: the graph is compiled and takes no more layers", op->name);
+    if (g->planned) return graph_fail(g, LAM_ESTATE, "%s: the graph is compiled and takes no more layers", op->name);
     for (int i = 0; i < in_count; i++)
         if (in[i] != LAM_NONE && !is_value(g, in[i]))
             return graph_fail(g, LAM_EVALUE, "%s: argument %d is not a value of this graph", op->name, i);

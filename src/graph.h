@@ -152,7 +152,7 @@ struct lam_graph {
     lam_value *inputs;        int input_count, input_room;
     lam_value *outputs;       int output_count, output_room;
     char *scope;
-    int compiled;
+    int planned, compiled;
     int *layers;              int layer_count;     /* nodes that run, in order */
     float *staging;           size_t staging_floats;
     coded_rows *coded;        /* while lam_load packs codes; else NULL */
@@ -195,5 +195,6 @@ static inline size_t scratch_times(size_t a, size_t b) {
 
 /* -- the stages -- */
 void fuse_graph(lam_graph *g);                                   /* fuse.c */
-lam_status weights_size(lam_graph *g);                           /* weights.c: decide packed forms, allocate */
+void weights_measure(lam_graph *g);                              /* weights.c: decide packed forms */
+lam_status weights_allocate(lam_graph *g);                       /* and make room for them */
 void weights_expand(const lam_graph *g);                         /* the codes that are being loaded, if any, as f32 in staging */

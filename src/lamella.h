@@ -231,7 +231,11 @@ LAM_API lam_value lam_sparse_attention(lam_graph *g, const lam_value *values, co
 
 /* ---- compile and load ------------------------------------------------------------------------------------------- */
 
-LAM_API lam_status  lam_compile(lam_graph *g);
+/* Fuses the graph and settles how weights are kept; nothing is allocated for them yet. Nothing can be defined any more. */
+LAM_API lam_status  lam_plan(lam_graph *g);
+/* Of a planned graph: bytes for its packed weights, and for what a session with a context of so many tokens keeps. */
+LAM_API double      lam_planned_bytes(const lam_graph *g, int context);
+LAM_API lam_status  lam_compile(lam_graph *g);   /* plans it, unless that is done, and makes room for the weights */
 LAM_API int         lam_weight_count(const lam_graph *g);
 LAM_API const char *lam_weight_name(const lam_graph *g, int weight);
 LAM_API int         lam_weight_rank(const lam_graph *g, int weight);

@@ -1,4 +1,4 @@
-/* From checkpoint rows to packed weights. Everything is allocated by lam_compile, before the first byte arrives; a row is
+/* From checkpoint rows to packed weights. Everything is measured by lam_plan and allocated by lam_compile, before the first byte arrives; a row is
  * packed by each layer that uses it and then forgotten, so loading needs no memory beyond the caller's chunk. */
 #include <string.h>
 #include "dtype.h"
@@ -61,11 +61,22 @@ static lam_status arrived_wholly(lam_graph *g, lam_node *n, int in, const void *
     return status;
 }
 
-lam_status weights_size(lam_graph *g) {
+void weights_measure(lam_graph *g) {
+    for (int i = 0; i < g->node_count; i++) {
+        lam_node *n = &g->nodes[i];
+        if (!n->removed && n->op->packed) n->packed_floats = n->op->packed(g, n);
+    }
+    for (int i = 0; i < g->weight_count; i++) {
+        lam_weight_info *w = &g->weights[i];
+        each_use(g, w->value, count_use, &w);
+        for (int j = 0; j < g->output_count; j++) w->needs_plain |= g->outputs[j] == w->value;
+    }
+}
+
+lam_status weights_allocate(lam_graph *g) {
     for (int i = 0; i < g->node_count; i++) {
         lam_node *n = &g->nodes[i];
         if (n->removed || !n->op->packed) continue;
-        n->packed_floats = n->op->packed(g, n);
         if (n->packed_floats < SIZE_MAX / sizeof(float)) n->packed = memory_alloc(n->packed_floats ? n->packed_floats * sizeof(float) : 1);
         if (!n->packed) {
             graph_fail(g, LAM_ENOMEM, "out of memory for %d kB of packed weights", (int)(n->packed_floats / 256));
@@ -73,12 +84,8 @@ lam_status weights_size(lam_graph *g) {
         }
         if (n->precision != LAM_PRECISION_F32) memset(n->packed, 0, n->packed_floats * sizeof(float));
     }
-    for (int i = 0; i < g->weight_count; i++) {
-        lam_weight_info *w = &g->weights[i];
-        each_use(g, w->value, count_use, &w);
-        for (int j = 0; j < g->output_count; j++) w->needs_plain |= g->outputs[j] == w->value;
-        if (allocate(g, w) != LAM_OK) return LAM_ENOMEM;
-    }
+    for (int i = 0; i < g->weight_count; i++)
+        if (allocate(g, &g->weights[i]) != LAM_OK) return LAM_ENOMEM;
     for (int i = 0; i < g->weight_count; i++)
         if (!g->weights[i].rows) each_use(g, g->weights[i].value, arrived_wholly, NULL);
     return g->status;
@@ -159,10 +166,18 @@ int lam_weight_rank(const lam_graph *g, int weight) { return g->values[g->weight
 int lam_weight_dim(const lam_graph *g, int weight, int axis) { return g->values[g->weights[weight].value].shape.dims[axis]; }
 int lam_loaded_rows(const lam_graph *g, int weight) { return g->weights[weight].loaded; }
 
-size_t lam_packed_bytes(const lam_graph *g) {
-    size_t floats = 0;
-    for (int i = 0; i < g->node_count; i++) floats += g->nodes[i].packed_floats;
-    for (int i = 0; i < g->weight_count; i++)
-        if (g->weights[i].needs_plain) floats += (size_t)g->weights[i].rows * (size_t)g->weights[i].row_elements;
+double lam_planned_bytes(const lam_graph *g, int context) {
+    double floats = 0;
+    for (int i = 0; i < g->node_count; i++) {
+        const lam_node *n = &g->nodes[i];
+        floats += (double)n->packed_floats;
+        if (!n->removed && n->op->flags & OP_CACHE) floats += (double)(context / cache_stride(n)) * graph_shape(g, n->in[0])->dims[2];
+    }
+    for (int i = 0; i < g->weight_count; i++) {
+        const lam_weight_info *w = &g->weights[i];
+        if (w->needs_plain) floats += (double)w->rows * w->row_elements;
+    }
     return floats * sizeof(float);
 }
+
+size_t lam_packed_bytes(const lam_graph *g) { return (size_t)lam_planned_bytes(g, 0); }

@@ -11,7 +11,8 @@ import { BUILDS, compileWasm } from './wasm.js';
 /** @typedef {import('./wasm.js').BuildName} BuildName */
 
 const MOST_DEFAULT_THREADS = 4;
-/** Pages of 64 KiB that a shared memory starts with; at least what the linker asks for (-sINITIAL_MEMORY). */
+const PAGE = 65536;
+/** Pages that a shared memory starts with; at least what the linker asks for (-sINITIAL_MEMORY). */
 const INITIAL_PAGES = 16;
 /** A shared memory reserves its maximum at once, which phones refuse when it is large. */
 const MAXIMUM_PAGES = [65536, 32768, 16384, 8192];
@@ -34,7 +35,8 @@ export async function createEngine({ wasm, build, threads } = {}) {
   const module = await compileWasm(build ? checkedBuild(build, host) : bestBuild(host, wanted), wasm);
   const shared = WebAssembly.Module.imports(module).some(({ kind }) => kind === 'memory');
   if (shared && !host.threads) throw new LamellaError('unsupported', 'wasm: this file is a build with threads, which needs a cross-origin isolated page');
-  const engine = new Engine(module, shared ? createSharedMemory() : undefined);
+  const { memory, most } = shared ? createSharedMemory() : {};
+  const engine = new Engine(module, memory, most);
   engine.checkId();
   if (shared && wanted > 1) await engine.startThreads(wanted);
   return engine;
@@ -60,12 +62,12 @@ function checkedBuild(build, host) {
   return build;
 }
 
-/** @returns {WebAssembly.Memory} */
+/** @returns {{ memory: WebAssembly.Memory, most: number }} */
 function createSharedMemory() {
   let cause;
   for (const maximum of MAXIMUM_PAGES) {
     try {
-      return new WebAssembly.Memory({ initial: INITIAL_PAGES, maximum, shared: true });
+      return { memory: new WebAssembly.Memory({ initial: INITIAL_PAGES, maximum, shared: true }), most: maximum * PAGE };
     } catch (error) {
       cause = error;
     }
@@ -90,9 +92,11 @@ export class Engine {
   /**
    * @param {WebAssembly.Module} module
    * @param {WebAssembly.Memory} [memory] For a build with threads.
+   * @param {number} [most] Bytes that the memory may grow to.
    */
-  constructor(module, memory) {
+  constructor(module, memory, most = MAXIMUM_PAGES[0] * PAGE) {
     this.module = module;
+    this.most = most;
     // All that the C library asks of its host. It calls the second after its memory has grown; u8() and f32() look for themselves.
     const env = { clock_milliseconds: () => performance.now(), emscripten_notify_memory_growth() {}, ...(memory && { memory }) };
     try {

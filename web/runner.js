@@ -148,6 +148,17 @@ export class Runner {
   }
 
   /**
+   * Settles how the weights are kept, before there is room for them.
+   * @param {number} context
+   * @returns {number} Bytes for them and for a session of so many tokens.
+   */
+  measure(context) {
+    const { exports } = this.engine;
+    if (exports.lam_plan(this.graph) !== 0) throw this.error();
+    return exports.lam_planned_bytes(this.graph, context);
+  }
+
+  /**
    * Fuses the graph and makes room for its weights.
    * @returns {Promise<Compiled>}
    */

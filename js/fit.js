@@ -1,0 +1,32 @@
+/** Why a model does not fit, and what would. */
+import { LamellaError } from './errors.js';
+
+/** @typedef {import('./precision.js').Precision} Precision */
+
+/** @param {number} bytes */
+const size = (bytes) => (bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
+
+/**
+ * @param {object} found
+ * @param {number} found.weights Bytes of the weights as asked for.
+ * @param {number} found.needed And of a session.
+ * @param {number} found.context
+ * @param {number} found.room The limit.
+ * @param {number} found.used Of it by other models.
+ * @param {unknown} found.precision As the user gave it.
+ * @param {(precision: Precision, context: number) => number} found.measure Bytes needed with another.
+ * @returns {LamellaError & { needed: number, available: number, precision?: Precision }}
+ */
+export function refusal({ weights, needed, context, room, used, precision, measure }) {
+  const available = Math.max(0, room - used);
+  const kind = typeof precision === 'function' ? '' : ` as ${precision ?? 'f32'}`;
+  const session = context ? ` and a session of ${context} tokens ${size(needed - weights)}` : '';
+  const free = used > 1e6 ? `${size(available)} of ${size(room)} are free` : `there are ${size(room)}`;
+  const others = (/** @type {Precision[]} */ (['f16', 'q8', 'q4'])).map((other) => ({ other, bytes: measure(other, context) })).filter(({ bytes }) => bytes < needed);
+  const fits = others.find(({ bytes }) => bytes <= available);
+  const least = others.at(-1);
+  const advice = fits ? `with precision: '${fits.other}' it is ${size(fits.bytes)}, which fits` :
+    least ? `with precision: '${least.other}' it is still ${size(least.bytes)}` : 'fewer bits would not make it smaller';
+  const error = new LamellaError('memory', `out of memory: the model does not fit: its weights take ${size(weights)}${kind}${session}, ${free}; ${advice}`);
+  return Object.assign(error, { needed, available, ...(fits && { precision: fits.other }) });
+}
