@@ -90,7 +90,7 @@ function isGone(pid) {
 /** @implements {Drawer} */
 class FolderDrawer {
   #fs = nodeModule('node:fs/promises');
-  /** @type {any} */
+  /** Open, or being opened. @type {Promise<any> | null} */
   #handle = null;
   #path;
 
@@ -119,23 +119,23 @@ class FolderDrawer {
   /** @param {number} at @param {Uint8Array} bytes */
   async put(at, bytes) {
     const path = `${this.#path}.part`;
-    this.#handle ??= await this.#fs.open(path, 'r+').catch(() => this.#fs.open(path, 'w+'));
-    if (!at) await this.#handle.truncate(0);
-    for (let done = 0; done < bytes.length;) done += (await this.#handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
+    const handle = await (this.#handle ??= this.#fs.open(path, 'r+').catch(() => this.#fs.open(path, 'w+')));
+    if (!at) await handle.truncate(0);
+    for (let done = 0; done < bytes.length;) done += (await handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
   }
 
   /** @param {number} begin @param {number} end */
   async get(begin, end) {
-    this.#handle ??= await this.#fs.open(this.#path).catch(() => this.#fs.open(`${this.#path}.part`, 'r+'));
+    const handle = await (this.#handle ??= this.#fs.open(this.#path).catch(() => this.#fs.open(`${this.#path}.part`, 'r+')));
     const bytes = new Uint8Array(end - begin);
-    const { bytesRead } = await this.#handle.read(bytes, 0, bytes.length, begin);
+    const { bytesRead } = await handle.read(bytes, 0, bytes.length, begin);
     return bytes.subarray(0, bytesRead);
   }
 
   async idle() {
     const handle = this.#handle;
     this.#handle = null;
-    await handle?.close();
+    await (await handle)?.close();
   }
 
   async finish() {

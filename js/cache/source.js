@@ -154,8 +154,8 @@ export class CachedSource {
   /** @param {Uint8Array} piece */
   async #keep(piece) {
     this.#hash?.update(piece);
-    this.#at += piece.length;
     await this.half?.append(piece).catch((cause) => this.#giveUp(cause));
+    this.#at += piece.length;   // not before it can be read
   }
 
   /** All bytes are there: they are what they should be, or are thrown away. */
