@@ -45,9 +45,10 @@ export function sharedEngine(options) {
   const key = JSON.stringify([sources.get(wasm) ?? null, build ?? null, threads ?? null]);
   let engine = engines.get(key);
   if (!engine) {
-    engine = createEngine({ wasm, build, threads });
+    const made = engine = createEngine({ wasm, build, threads });
+    const forget = () => { if (engines.get(key) === made) engines.delete(key); };
     engines.set(key, engine);
-    engine.catch(() => engines.delete(key));
+    engine.then((started) => { started.onTrap = forget; }, forget);
   }
   return engine;
 }

@@ -34,6 +34,8 @@ export class Model {
   #methods;
   #engine;
   #beside;
+  /** Why it can no longer be used. @type {LamellaError | null} */
+  #trap = null;
 
   /**
    * @param {AnyRunner} runner
@@ -75,8 +77,8 @@ export class Model {
    * Inputs must not change before the promise settles. Calls made meanwhile wait their turn.
    * @param {...(ModelInput | { signal?: AbortSignal })} inputs
    * @returns {Promise<any>} A Tensor, or an array or object of Tensors, as the module's forward returns. They belong to the caller.
-   * @throws {LamellaError} 'shape' or 'argument': an input is not what the network takes; 'disposed'; 'memory'. The signal's reason when aborted:
-   *   the model can be used again.
+   * @throws {LamellaError} 'shape' or 'argument': an input is not what the network takes; 'disposed'; 'memory'; 'trap': a fault of the engine, after which this
+   *   model cannot be used but others can. The signal's reason when aborted: the model can be used again.
    */
   forward(...inputs) {
     return this.call('forward', ...inputs);
@@ -216,6 +218,7 @@ export class Model {
   /** @returns {AnyRunner} */
   #alive() {
     if (this.#runner) return this.#runner;
+    if (this.#trap) throw new LamellaError('trap', `the model cannot be used any more since the engine failed; compile it again (${this.#trap.message})`, { cause: this.#trap });
     throw new LamellaError('disposed', 'the model was disposed');
   }
 
@@ -226,7 +229,11 @@ export class Model {
    */
   #enqueue(task) {
     const turn = this.#last.then(task);
-    this.#last = turn.catch(() => {});
+    this.#last = turn.catch((error) => {
+      if (error?.code !== 'trap' || !this.#runner) return;
+      this.#trap = error;
+      this.dispose();
+    });
     return turn;
   }
 }

@@ -27,6 +27,7 @@ struct lam_pool {
     _Alignas(64) int done;        /* indices that workers have done */
     _Alignas(64) int state;
     int sleepers, inside;         /* workers asleep, workers in lam_pool_worker */
+    int lost;                     /* has a worker trapped */
 #if !defined(__wasm__)
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -119,12 +120,23 @@ lam_pool *lam_pool_new(int threads) {
     return start(p);
 }
 
-void lam_pool_free(lam_pool *p) {
-    if (!p) return;
+void lam_pool_stop(lam_pool *p) {
+    if (!p || LOAD(&p->state) == STOPPED) return;
+    for (int i = 0; i < p->share_count; i++) __atomic_store_n(&p->shares[i].left, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&p->state, STOPPED, __ATOMIC_SEQ_CST);
     wake_all(p);
     while (LOAD(&p->inside)) breathe();
     join(p);
+    p->threads = 1;
+}
+
+void lam_pool_lost(lam_pool *p) {
+    __atomic_store_n(&p->lost, 1, __ATOMIC_SEQ_CST);
+    ADD(&p->inside, -1);
+}
+
+void lam_pool_free(lam_pool *p) {
+    lam_pool_stop(p);
     memory_free(p);
 }
 
@@ -199,6 +211,7 @@ void pool_for(lam_pool *p, int n, lam_task *task, void *arg) {
     }
     int own = do_all(p, 0);
     for (int spins = 0; LOAD(&p->done) < n - own; spins++) {
+        if (LOAD(&p->lost)) __builtin_trap();   /* what it was doing is never done */
         if (spins % SPINS == SPINS - 1) breathe();
     }
 }

@@ -11,6 +11,10 @@ typedef void lam_task(void *arg, int index, int thread);
 LAM_API lam_pool *lam_pool_new(int threads);                /* thread 0 counted; below 1 is 1. NULL when out of memory */
 LAM_API void lam_pool_free(lam_pool *pool);                 /* stops the workers and waits for them. NULL is fine */
 LAM_API int  lam_pool_threads(const lam_pool *pool);        /* 1 for NULL: no pool is a pool of one */
+/* For hosts that survive a trap. What trapped in lam_pool_worker says so with `lost`: a loop that waits for it traps, too. Whoever catches a trap of
+ * a run calls `stop`: it ends the workers that are left and waits until none can read the run's memory; the pool is then a pool of one. */
+LAM_API void lam_pool_lost(lam_pool *pool);
+LAM_API void lam_pool_stop(lam_pool *pool);
 LAM_API void lam_pool_worker(lam_pool *pool, int thread);   /* body of thread 1 .. threads - 1; returns when the pool is freed */
 
 /* Around a run of loops: workers look for the next loop without sleeping until pool_leave. */

@@ -83,8 +83,14 @@ export class Engine {
   memory;
   /** The lam_pool to pass to sessions; 0 when there is only the caller's thread. */
   pool = 0;
+  /** Called when a call into the engine has trapped. What else runs here may go on, on one thread; nothing new should be begun here. @type {() => void} */
+  onTrap = () => {};
   /** @type {import('./threads.js').Crew | null} */
   #crew = null;
+  /** @type {Record<string, any>} */
+  #raw;
+  /** Where the stack begins: a trap leaves it where it was. */
+  #stack = 0;
   #u8 = new Uint8Array(0);
   #f32 = new Float32Array(0);
   #i32 = new Int32Array(0);
@@ -100,16 +106,43 @@ export class Engine {
     // All that the C library asks of its host. It calls the second after its memory has grown; u8() and f32() look for themselves.
     const env = { clock_milliseconds: () => performance.now(), emscripten_notify_memory_growth() {}, ...(memory && { memory }) };
     try {
-      this.exports = new WebAssembly.Instance(module, { env }).exports;
+      this.#raw = new WebAssembly.Instance(module, { env }).exports;
     } catch (cause) {
       throw new LamellaError('bad-wasm', `wasm: this is not lamella's engine: ${/** @type {Error} */ (cause).message}`, { cause });
     }
+    this.exports = Object.fromEntries(Object.entries(this.#raw).map(([name, value]) => [name, typeof value === 'function' ? this.#guarded(value) : value]));
     this.memory = memory ?? this.exports.memory;
+    this.#stack = this.#raw.__stack_pointer?.value;
     this.exports._initialize?.();   // the C library's heap
     const [id, flavour] = this.exports.lam_build_id ? this.string(this.exports.lam_build_id()).split(' ') : ['unknown', 'simd'];
     this.id = id;
     /** @type {BuildName} */
     this.build = /** @type {any} */ (`${flavour}${memory ? '-threads' : ''}`);
+  }
+
+  /**
+   * A function of the engine whose traps, which only a fault of ours or a stack that is too deep can cause, are errors like others.
+   * @param {(...args: any[]) => any} call
+   * @returns {(...args: any[]) => any}
+   */
+  #guarded(call) {
+    return (...args) => {
+      try {
+        return call(...args);
+      } catch (cause) {
+        throw this.#trapped(/** @type {Error} */ (cause));
+      }
+    };
+  }
+
+  /** @param {Error} cause @returns {LamellaError} */
+  #trapped(cause) {
+    const { __stack_pointer: top, lam_pool_stop: stop } = this.#raw;
+    stop?.(this.pool);   // its threads still read what the call had on the stack
+    if (top) top.value = this.#stack;
+    this.dispose();
+    this.onTrap();
+    return new LamellaError('trap', `the engine failed (${cause.message}): what was running cannot be used any more`, { cause });
   }
 
   /** Throws when the file was built from other sources than this JavaScript. */

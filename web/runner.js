@@ -370,12 +370,16 @@ export class Runner {
 
   /** Frees everything; may be called at any time, and again. */
   dispose() {
-    const { exports } = this.engine;
-    this.release(this.area);
-    this.release(this.staging);
-    for (const id of [...this.sessions.keys()]) this.free(id);
-    if (this.graph) exports.lam_graph_free(this.graph);
+    const { graph } = this;
     this.graph = 0;
+    try {
+      this.release(this.area);
+      this.release(this.staging);
+      for (const id of [...this.sessions.keys()]) this.free(id);
+      if (graph) this.engine.exports.lam_graph_free(graph);
+    } catch {
+      // After a trap it may trap again: what it holds stays until the engine goes.
+    }
   }
 }
 

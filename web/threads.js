@@ -14,7 +14,11 @@ const start = ({ module, memory, pool, thread, stack }) => {
   const { exports } = new WebAssembly.Instance(module, { env });
   exports.__stack_pointer.value = stack;
   port.postMessage('ready');
-  exports.lam_pool_worker(pool, thread);
+  try {
+    exports.lam_pool_worker(pool, thread);
+  } catch {
+    exports.lam_pool_lost(pool);
+  }
 };
 if (port.on) port.once('message', start);
 else port.onmessage = (event) => start(event.data);

@@ -65,6 +65,24 @@ static void everybody_works(void) {
     lam_pool_free(pool);
 }
 
+/* A pool that was stopped goes on alone, whatever state its workers were in. */
+static void stopped(void) {
+    for (int attempt = 0; attempt < 20; attempt++) {
+        lam_pool *pool = lam_pool_new(4);
+        if (attempt % 2) pool_enter(pool);
+        if (attempt % 3) loop(pool, 300, 0);
+        lam_pool_stop(pool);
+        CHECK(lam_pool_threads(pool) == 1, "%d threads", lam_pool_threads(pool));
+        loop(pool, 300, 0);
+        lam_pool_stop(pool);
+        pool_enter(pool);
+        loop(pool, 20, 0);
+        pool_leave(pool);
+        lam_pool_free(pool);
+    }
+    lam_pool_stop(NULL);
+}
+
 /* The tasks of a product cover it, each element once, within the limits; small ones stay whole. */
 static void tiles_cover_products(void) {
     static unsigned char covered[700][400];
@@ -96,6 +114,7 @@ int main(int argc, char **argv) {
     lam_pool_free(NULL);
     for (int threads = 1; threads <= 8; threads++) many_loops(threads);
     everybody_works();
+    stopped();
     tiles_cover_products();
     lam_pool *one = lam_pool_new(-3);
     CHECK(one && lam_pool_threads(one) == 1, "fewer than one is one");
