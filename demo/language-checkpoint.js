@@ -11,6 +11,10 @@
  * @property {() => Promise<object | null>} template What chat takes as template; null where there is none.
  */
 
+const story = name => new URL(`models/story/${name}`, import.meta.url);
+/** The model that comes with the page. @type {LanguageCheckpoint} */
+export const STORY_TELLER = { name: 'The story-teller', config: story('config.json'), weights: story('model.safetensors'), tokenizer: story('tokenizer.json'), template: async () => null };
+
 const NEEDED = ['config.json', 'tokenizer.json'];
 
 /** The repository of a page of Hugging Face's: its files are under resolve/main/. @param {URL} url */

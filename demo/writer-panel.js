@@ -3,14 +3,12 @@
  */
 import { cache } from '../js/index.js';
 import { formatBuild, formatBytes, formatTime } from './format.js';
-import { checkpointAt, checkpointIn } from './language-checkpoint.js';
+import { checkpointAt, checkpointIn, STORY_TELLER } from './language-checkpoint.js';
 import { isAbort, Progress, showError } from './notices.js';
 import { Writer } from './writer.js';
 import { WriterMeters } from './writer-meters.js';
 import { WriterSettings } from './writer-settings.js';
 
-/** The model that comes with the page. */
-const STORY = new URL('models/story/', import.meta.url);
 const OPENINGS = ['Once upon a time there was a little', 'The king had three daughters, and the youngest', '"Who are you?" said the', 'It was a dark night, and the old'];
 const $ = id => document.getElementById(id);
 
@@ -26,6 +24,10 @@ function entry(kind, given = '') {
 export class WriterPanel {
   constructor() {
     this.progress = new Progress($('writer-loading'), $('writer-progress'), $('writer-progress-text'));
+    /** What stands where the text will. */
+    this.empty = $('writer-empty');
+    /** What the panel says of the model that comes with the page. */
+    this.lead = $('writer-lead').textContent;
     this.settings = new WriterSettings($('writer-sampling'));
     this.meters = new WriterMeters();
     /** Where the model is to come from: null, the one that comes with the page. @type {(() => Promise<import('./language-checkpoint.js').LanguageCheckpoint>) | null} */
@@ -139,7 +141,7 @@ export class WriterPanel {
   clear() {
     this.messages = [];
     this.text = '';
-    $('writer-output').replaceChildren($('writer-empty') ?? '');
+    $('writer-output').replaceChildren(this.empty);
     showError($('writer-error'));
     this.say('');
     this.meters.speed();
@@ -159,8 +161,8 @@ export class WriterPanel {
     try {
       await task(abort.signal);
     } catch (error) {
-      if (isAbort(error)) this.say(stopped);
-      else showError($('writer-error'), error, { intro, retry });
+      this.say(isAbort(error) ? stopped : '');
+      if (!isAbort(error)) showError($('writer-error'), error, { intro, retry });
     } finally {
       if (this.abort === abort) this.abort = null;
       this.#enable();
@@ -178,6 +180,8 @@ export class WriterPanel {
     this.writer = null;
     this.clear();
     this.meters.show(null);
+    $('writer-facts').replaceChildren();
+    $('writer-lead').textContent = this.lead;
     await this.#run(signal => this.#load(signal), { intro: 'The model could not be loaded.', stopped: 'Loading was cancelled.', retry: () => this.use(source) });
   }
 
@@ -187,7 +191,7 @@ export class WriterPanel {
     this.say('Loading the model.');
     const began = performance.now();
     try {
-      const checkpoint = await (this.source ?? embedded)();
+      const checkpoint = this.source ? await this.source() : STORY_TELLER;
       let note = '';
       const writer = await Writer.load(checkpoint, {
         precision: $('writer-precision').value, worker: true, signal, onProgress: progress => this.progress.update(progress),
@@ -199,6 +203,7 @@ export class WriterPanel {
       }
       this.writer = writer;
       this.meters.show(writer);
+      if (this.source) $('writer-lead').textContent = `${writer.name}, a ${writer.kind}, goes on from your words. It stays on this machine, and so does what you write.`;
       this.#showFacts(writer, performance.now() - began);
       this.say(`${writer.name} is loaded.${note}`);
     } finally {
@@ -265,9 +270,17 @@ export class WriterPanel {
     } finally {
       cancelAnimationFrame(shown);
       show();
-      if (isChat) this.messages.push({ role: 'assistant', content: answer });
-      else this.text = prompt + answer;
+      if (!isChat) this.text = prompt + answer;
+      else if (answer) this.messages.push({ role: 'assistant', content: answer });
+      else this.#takeBack(prompt);
     }
+  }
+
+  /** A message that has got no answer goes back to where it was written. @param {string} prompt */
+  #takeBack(prompt) {
+    this.messages.pop();
+    for (const passage of [...$('writer-output').querySelectorAll('.passage')].slice(-2)) passage.remove();
+    $('writer-prompt').value ||= prompt;
   }
 
   /** Where the new words go. @param {string} prompt @param {boolean} isChat @param {boolean} further */
@@ -275,7 +288,6 @@ export class WriterPanel {
     const scroller = $('writer-output');
     const last = scroller.querySelector('.passage:last-child .written');
     if (further && last) return { scroller, written: last, before: last.textContent };
-    this.empty ??= $('writer-empty');
     if (!isChat) scroller.replaceChildren();
     this.empty.remove();
     const { box, written } = entry(isChat ? 'assistant' : 'text', isChat ? '' : prompt);
@@ -285,12 +297,7 @@ export class WriterPanel {
       $('writer-prompt').value = '';
     }
     scroller.append(box);
+    scroller.scrollTop = scroller.scrollHeight;
     return { scroller, written, before: '' };
   }
-}
-
-/** @returns {Promise<import('./language-checkpoint.js').LanguageCheckpoint>} */
-async function embedded() {
-  const at = name => new URL(name, STORY);
-  return { name: 'The story-teller', config: at('config.json'), weights: at('model.safetensors'), tokenizer: at('tokenizer.json'), template: async () => null };
 }

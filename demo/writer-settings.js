@@ -5,10 +5,10 @@
 /** `shown`: what a value means that is no number. */
 const CONTROLS = [
   { name: 'temperature', label: 'Temperature', kind: 'range', min: 0, max: 2, step: 0.05, value: 0.8, shown: { 0: 'the likeliest' } },
-  { name: 'topK', label: 'Top k', kind: 'number', min: 0, max: 100000, step: 1, value: 40, hint: '0: all' },
+  { name: 'topK', label: 'Top k', kind: 'number', min: 0, max: 100000, step: 1, value: 0, hint: '0: all' },
   { name: 'topP', label: 'Top p', kind: 'range', min: 0.05, max: 1, step: 0.01, value: 0.95, shown: { 1: 'all' } },
-  { name: 'minP', label: 'Min p', kind: 'range', min: 0, max: 0.5, step: 0.01, value: 0.02, shown: { 0: 'off' } },
-  { name: 'repetitionPenalty', label: 'Repetition penalty', kind: 'range', min: 1, max: 2, step: 0.05, value: 1.1, shown: { 1: 'none' } },
+  { name: 'minP', label: 'Min p', kind: 'range', min: 0, max: 0.5, step: 0.01, value: 0.05, shown: { 0: 'off' } },
+  { name: 'repetitionPenalty', label: 'Repetition penalty', kind: 'range', min: 1, max: 2, step: 0.05, value: 1, shown: { 1: 'none' } },
   { name: 'maxTokens', label: 'Tokens at most', kind: 'number', min: 1, max: 100000, step: 1, value: 200 },
   { name: 'seed', label: 'Seed', kind: 'number', min: 0, max: 2147483647, step: 1, value: '', hint: 'empty: another each time' },
 ];

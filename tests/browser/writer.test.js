@@ -200,6 +200,7 @@ for (const name of BROWSERS) {
         return fails();
       };
       assert.match(await refused('config'), /DeepseekV2Config: hidden_size is missing/);
+      assert.equal(await text('#writer-facts'), '', 'those of the model before');
       assert.match(await refused('kind'), /"mamba"; what can be run here: deepseek_v2, .*llama/);
       assert.match(await refused('nothing'), /config\.json could not be read: the server answered 404/);
       await page.evaluate(() => {
@@ -222,6 +223,7 @@ for (const name of BROWSERS) {
       await set({ prompt: 'Hello' });
       await submit('form');
       assert.match(await fails(), /the template cannot be used with these messages: .*only on Sundays/);
+      assert.deepEqual([await written(), await page.evaluate(() => document.querySelector('#writer-prompt').value)], [[], 'Hello'], 'the message is not lost');
       await page.click('input[name=writer-mode][value=text]');
       await set({ prompt: PROMPT });
       await page.click('#writer-go');
