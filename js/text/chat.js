@@ -1,7 +1,7 @@
 /** Text from language models: continued, and as the answer in a conversation. */
 import { badArgument, show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
-import { generate } from './generate.js';
+import { checkSession, generate } from './generate.js';
 import { pieces } from './pieces.js';
 import { loadTokenizer, read, readJson } from './tokenizer.js';
 
@@ -65,6 +65,7 @@ function answer(what, session, tokenizer, tokens, { stop = [], logits: hook, ...
  * @param {AbortSignal | null} [signal]
  */
 async function tokenizerOf(what, session, given, signal) {
+  checkSession(what, session);
   const { beside } = session;
   const source = given ?? beside.tokenizer ?? beside.neighbour?.('tokenizer.json');
   if (source === undefined) throw new LamellaError('tokenizer', `${what}: there is no tokenizer: pass { tokenizer: 'tokenizer.json' }`);
@@ -94,6 +95,7 @@ function checkVocabulary(what, tokens, { vocabSize: rows = tokens, ends = [] }) 
  * @returns {Promise<{ text: string, bos_token: string, eos_token: string }>}
  */
 async function templateOf({ beside: { neighbour } }, given, signal) {
+  if (given !== undefined && typeof given !== 'string' && typeof given !== 'object') throw badArgument('chat: template', 'a text in Jinja, or what a tokenizer_config.json holds', given);
   /** @type {any} */
   const found = typeof given === 'object' ? given : await optional(neighbour?.('tokenizer_config.json'), async (path) => (await readJson(path, { signal }, 'tokenizer_config.json', 'template')).json);
   const config = found ?? {};

@@ -16,10 +16,15 @@ const DEFAULTS = {
 
 /** generate of the package. @type {typeof import('../generation.js').generate} */
 export async function* generate(session, tokens, given) {
-  if (typeof session?.sync !== 'function') throw badArgument('generate: session', 'a session, await model.session({ context: 512 })', session);
+  checkSession('generate', session);
   const ids = Array.from(tokens ?? [], (id, i) => integer(`generate: tokens[${i}]`, Number(id), 0));
   if (!ids.length) throw badArgument('generate: tokens', 'at least one', tokens);
   yield* write(session, ids, checked(given ?? {}, session.context));
+}
+
+/** @param {string} what @param {unknown} session */
+export function checkSession(what, session) {
+  if (typeof (/** @type {any} */ (session)?.sync) !== 'function') throw badArgument(`${what}: session`, 'a session, await model.session({ context: 512 })', session);
 }
 
 /** @param {GenerateOptions} given @param {number} context */

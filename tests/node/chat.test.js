@@ -138,6 +138,11 @@ describe('chat', () => {
     await rejects({}, 'argument', /messages: expected an array/, []);
     await rejects({}, 'argument', /messages: expected an array, .* got "Hi"/, /** @type {any} */ ('Hi'));
     await rejects({ stop: '' }, 'argument', /not empty/);
+    await rejects({ template: 5 }, 'argument', /template: expected a text in Jinja, .*got 5/);
+    await rejects({ temprature: 1 }, 'argument', /there is no option "temprature"/);
+    for (const [what, write] of /** @type {[string, any][]} */ ([['chat', () => chat(/** @type {any} */ (model), messages)], ['complete', () => complete(/** @type {any} */ (undefined), 'x')]])) {
+      await assert.rejects(all(write()), (/** @type {any} */ e) => e instanceof LamellaError && e.code === 'argument' && e.message.startsWith(`${what}: session: expected a session`));
+    }
     await rejects({ logits: 3 }, 'argument', /logits: expected a function/);
     await rejects({ temperature: -2 }, 'argument', /temperature/);
     await rejects({ tokenizer: { ...TOKENIZER, added_tokens: [special(VOCAB, '<other>')] } }, 'tokenizer', /the tokenizer has 265 tokens but vocab_size is 264: they are not of one model/);
