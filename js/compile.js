@@ -20,12 +20,12 @@ import { I32, Runner } from '../web/runner.js';
 /**
  * @typedef {object} CompileOwnOptions
  * @property {WeightsSource} [weights] A checkpoint: what `safetensors.open` takes (URL, path in Node, File, Blob, bytes, a list of shards), what
- *   it returns, or an object or Map of name -> Tensor or { data, shape }. Needed if the module has weights.
+ *   it returns, a GGUF file (see models.fromGGUF), or an object or Map of name -> Tensor or { data, shape }. Needed if the module has weights.
  * @property {string} [prefix] What the checkpoint's names have in front, 'visual.'; names without it are then ignored.
  * @property {readonly DeclaredInput[]} [inputs] Shapes of forward's arguments, null where a size varies: `[[null, 3, 224, 224]]`; a mask of
  *   attention as `{ shape, dtype: 'bool' }`. Defaults to `module.inputs`.
- * @property {import('./precision.js').PrecisionOption} [precision] How weights are kept. Default: 'f32', and what a checkpoint of `quantize` keeps in fewer bits, as
- *   it is there. 'f32', 'f16' (halves: weights are rounded to them, to at most
+ * @property {import('./precision.js').PrecisionOption} [precision] How weights are kept. Default: 'f32', and what a checkpoint of `quantize` or a GGUF
+ *   file keeps in fewer bits, as it is there. 'f32', 'f16' (halves: weights are rounded to them, to at most
  *   65504, arithmetic stays f32; half the memory), 'q8' (8 bits, a quarter of the memory), 'q4' (4.5 bits), or `(name, shape) => precision`. Linear layers and experts
  *   can be any of them; convolutions 8 bits at least; products by a matrix [in, out] f16 or f32; embeddings are f16 for all but f32. What is depthwise or faster by
  *   Winograd stays f32, and what is small instead of q8 or q4.
@@ -90,6 +90,7 @@ export async function compile(module, options = {}) {
     const { trace, recorded } = record(module, declared, local, precisions);
     opened = await openWeights(source, { needed: trace.used.size > 0, signal, cache });
     const wanted = matchKeys(module, trace, opened.weights, { prefix, strict, partial: methods !== undefined });
+    opened.weights.asNumbers?.(precisions !== undefined);
     if (!precisions) keepStored(trace, opened.weights, wanted);
     const [used, room] = [worker ? 0 : engine.exports.lam_memory_used() >>> 0, Math.min(memoryLimit ?? Infinity, engine.most)];
     if (local.measure(context) > room - used) {

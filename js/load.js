@@ -12,7 +12,7 @@ import * as safetensors from './weights/safetensors.js';
 /** @typedef {import('./tensor.js').TensorData} TensorData */
 /** @typedef {{ data: TensorData, shape: readonly number[], dtype?: string }} PlainTensor */
 /** @typedef {Record<string, Tensor | PlainTensor> | Map<string, Tensor | PlainTensor>} PlainWeights */
-/** @typedef {Parameters<typeof safetensors.open>[0] | safetensors.Weights | PlainWeights} WeightsSource */
+/** @typedef {Parameters<typeof safetensors.open>[0] | safetensors.Weights | import('./gguf/gguf_weights.js').GgufWeights | PlainWeights} WeightsSource */
 /**
  * @typedef {object} Progress
  * @property {number} loaded Bytes of the checkpoint so far.
@@ -25,7 +25,8 @@ import * as safetensors from './weights/safetensors.js';
  * @typedef {object} WeightsReader
  * @property {() => Iterable<string>} keys
  * @property {(name: string) => string | undefined} [neighbour] Where a file beside the checkpoint lies.
- * @property {(name: string) => { dtype: string, shape: readonly number[], bytes: number } | undefined} get
+ * @property {(name: string) => { dtype: string, shape: readonly number[], bytes: number, precision?: import('./precision.js').Precision } | undefined} get `precision`: what it is kept in where nothing else is asked for.
+ * @property {(on: boolean) => void} [asNumbers] Whether codes are wanted as the numbers that they stand for.
  * @property {(names: string[], options: { unit: (name: string) => number, signal?: AbortSignal | null }) => AsyncIterable<Chunk>} chunks
  */
 /** @typedef {{ name: string, offset: number, data: Uint8Array, from?: 'network' | 'cache' }} Chunk Bytes of a tensor from `offset` on, whole rows. */
@@ -54,14 +55,28 @@ export async function openWeights(source, { needed, signal, cache }) {
   if (source instanceof safetensors.Weights) return { weights: await decoded(source), close() {} };
   const plain = plainWeights(source);
   if (plain) return { weights: await decoded(new PlainReader(plain)), close() {} };
-  const opened = await safetensors.open(/** @type {any} */ (source), { signal, cache });
+  if (isReader(source)) return { weights: source, close() {} };
+  const opened = await openFile(source, { signal, cache });
   try {
     return { weights: await decoded(opened), close: () => opened.close() };
   } catch (error) {
-    opened.close();
+    await opened.close();
     throw error;
   }
 }
+
+/** @param {any} source @param {import('./weights/source.js').SourceOptions} options @returns {Promise<WeightsReader & { close: () => void | Promise<void> }>} */
+async function openFile(source, options) {
+  try {
+    return await safetensors.open(source, options);
+  } catch (error) {
+    if (!(/** @type {any} */ (error).isGguf)) throw error;
+    return (await import('./gguf/gguf_weights.js')).openGguf(source, options);
+  }
+}
+
+/** @param {any} source @returns {source is WeightsReader} */
+const isReader = (source) => typeof source.chunks === 'function' && typeof source.keys === 'function';
 
 /** Weights that are codes under their own names. @param {WeightsReader} weights */
 async function decoded(weights) {
@@ -76,11 +91,11 @@ async function decoded(weights) {
  * @param {Map<string, string>} wanted From matchKeys.
  */
 export function keepStored(trace, weights, wanted) {
-  const stored = [...wanted].map(([name, own]) => ({ own, .../** @type {{ dtype: string, shape: readonly number[] }} */ (weights.get(name)) }));
-  if (!stored.some(({ dtype }) => dtype === 'Q8' || dtype === 'Q4')) return;
-  for (const { own, dtype, shape } of stored) {
-    const isTable = dtype === 'F16' && shape.length === 2 && shape[0] >= LEAST_ROWS && shape[1] >= LEAST_COLUMNS;
-    const precision = dtype === 'Q8' ? 'q8' : dtype === 'Q4' ? 'q4' : isTable ? 'f16' : undefined;
+  const stored = [...wanted].map(([name, own]) => ({ own, .../** @type {NonNullable<ReturnType<WeightsReader['get']>>} */ (weights.get(name)) }));
+  const hasCodes = stored.some(({ dtype }) => dtype === 'Q8' || dtype === 'Q4');
+  for (const { own, dtype, shape, precision: said } of stored) {
+    const isTable = hasCodes && dtype === 'F16' && shape.length === 2 && shape[0] >= LEAST_ROWS && shape[1] >= LEAST_COLUMNS;
+    const precision = said ?? (dtype === 'Q8' ? 'q8' : dtype === 'Q4' ? 'q4' : isTable ? 'f16' : undefined);
     if (precision) trace.keep(own, PRECISIONS.indexOf(precision));
   }
 }

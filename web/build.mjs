@@ -5,6 +5,7 @@
 //   dist/host.js           the worker's program as text
 //   dist/tokenizers.js     the package @huggingface/tokenizers, imported when a tokenizer is loaded; tokenizers.LICENSE.txt is its licence
 //   dist/jinja.js          the package @huggingface/jinja, imported when a chat template is used; jinja.LICENSE.txt is its licence
+//   dist/gguf.js           what the package @huggingface/gguf reads headers with, imported when a GGUF file is opened; gguf.LICENSE.txt is its licence
 //   dist/lamella.js        all of js/, for CDNs; what it imports, at once or on demand, is beside it in dist/lamella-*.js and in dist/wasm/
 // Does at once what has not changed.
 import { spawnSync } from 'node:child_process';
@@ -102,13 +103,17 @@ function checkImports(build, bytes) {
   if (more.length) throw new Error(`${build}.wasm imports ${more.join(', ')}, which web/engine.js does not supply`);
 }
 
-/** The builds' texts, the tokenizers and the templates stay files of their own, imported when needed. @type {import('esbuild').Plugin} */
+/** The builds' texts, the tokenizers, the templates and GGUF's headers stay files of their own, imported when needed. @type {import('esbuild').Plugin} */
 const buildsApart = {
   name: 'builds-apart',
   setup(esbuild) {
-    esbuild.onResolve({ filter: /dist\/(wasm\/(simd|relaxed)(-threads)?|host|tokenizers|jinja)\.js$/ }, ({ path }) => ({
+    esbuild.onResolve({ filter: /dist\/(wasm\/(simd|relaxed)(-threads)?|host|tokenizers|jinja|gguf)\.js$/ }, ({ path }) => ({
       path: path.replace(/^.*dist\//, './'), external: true,
     }));
+    // Tables of the Hub, which the reader of GGUF headers re-exports and does not use.
+    esbuild.onResolve({ filter: /^@huggingface\/tasks$/ }, async ({ path, pluginData, ...from }) => (
+      pluginData ? undefined : { ...await esbuild.resolve(path, { ...from, pluginData: true }), sideEffects: false }
+    ));
   },
 };
 
@@ -125,9 +130,14 @@ async function bundles(entry, options) {
   return outputFiles ?? [];
 }
 
-/** @param {string} entry */
-async function bundle(entry, /** @type {import('esbuild').Format} */ format) {
-  const [{ text }] = await bundles(entry, { format });
+/**
+ * @param {string} entry
+ * @param {import('esbuild').Format} format
+ * @param {string[]} [names] What is wanted of its exports; default: all.
+ */
+async function bundle(entry, format, names) {
+  const some = names && { entryPoints: undefined, stdin: { contents: `export { ${names.join(', ')} } from './${entry}';`, resolveDir: ROOT } };
+  const [{ text }] = await bundles(entry, { format, ...some });
   return text;
 }
 
@@ -146,12 +156,13 @@ async function bundleInParts() {
  * @param {string} entry
  * @param {string} licence
  * @param {string} types
+ * @param {string[]} [names] What is wanted of its exports; default: all.
  */
-async function bundlePackage(name, entry, licence, types) {
+async function bundlePackage(name, entry, licence, types, names) {
   const folder = join(ROOT, 'node_modules/@huggingface', name);
   const { version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
   const notice = `/*! @huggingface/${name} ${version}, by Hugging Face, under the ${licence} (${name}.LICENSE.txt); bundled and minified by lamella's build. */`;
-  write(join(DIST, `${name}.js`), `${notice}\n${await bundle(`node_modules/@huggingface/${name}/dist/${entry}`, 'esm')}`);
+  write(join(DIST, `${name}.js`), `${notice}\n${await bundle(`node_modules/@huggingface/${name}/dist/${entry}`, 'esm', names)}`);
   write(join(DIST, `${name}.d.ts`), `${types}\n`);
   write(join(DIST, `${name}.LICENSE.txt`), readFileSync(join(folder, 'LICENSE')));
 }
@@ -162,6 +173,7 @@ async function bundleScripts() {
   }
   await bundlePackage('tokenizers', 'tokenizers.mjs', 'Apache License 2.0', 'export declare const Tokenizer: new (tokenizer: object, config: object) => any;');
   await bundlePackage('jinja', 'index.js', 'MIT License', 'export declare const Template: new (text: string) => { render(variables: object): string };');
+  await bundlePackage('gguf', 'browser/index.mjs', 'MIT License', 'export declare const gguf: (uri: string, options: object) => Promise<any>;', ['gguf']);
   await bundleInParts();
 }
 

@@ -45,7 +45,7 @@ export async function quantize(source, { precision = 'q4', overrides, metadata, 
     refuseTwice(weights, plans);
     return new QuantizedCheckpoint(weights, plans, { ...weights.metadata, ...metadata, 'lamella.precision': precision, 'lamella.layout': LAYOUT }, signal, weights !== source);
   } catch (error) {
-    if (weights !== source) weights.close();
+    if (weights !== source) await weights.close();
     throw error;
   }
 }
@@ -150,7 +150,7 @@ export class QuantizedCheckpoint {
         }
       }
     } finally {
-      this.close();
+      await this.close();
     }
   }
 
@@ -166,8 +166,8 @@ export class QuantizedCheckpoint {
   }
 
   /** Frees the source; done when the bytes have been read. */
-  close() {
-    if (this.#own) this.#weights.close();
+  async close() {
+    if (this.#own) await this.#weights.close();
   }
 
   /** @param {Plan} of @param {Entry} entry */

@@ -15,6 +15,8 @@ import { DTYPES } from './dtype.js';
  */
 /** @typedef {{ entries: Entry[], metadata: Record<string, string>, size: number }} Header Entries in the order of their bytes. */
 
+/** What a file of another kind is called that `compile` can read all the same. */
+const GGUF = 'a GGUF file';
 /** What the Rust library takes at most. */
 const MAX_HEADER = 100_000_000;
 
@@ -72,11 +74,12 @@ async function notSafetensors(source, first, signal, problem) {
     [/^version https/, 'a pointer of Git LFS in place of the file; use the address with /resolve/ rather than /raw/'],
     [/^PK\x03\x04/, 'a zip archive, as PyTorch saves .pt and .bin; save it with safetensors.torch.save_file'],
     [/^\x80[\x02-\x05]/, 'a Python pickle; save it with safetensors.torch.save_file'],
-    [/^GGUF/, 'a GGUF file'],
+    [/^GGUF/, GGUF],
     [/^\x89HDF/, 'an HDF5 file'],
   ];
   const kind = kinds.find(([pattern]) => /** @type {RegExp} */ (pattern).test(text));
-  return new LamellaError('safetensors', `${name}: expected a safetensors file, got ${kind ? kind[1] : `something else: ${problem}`}`, { path: name });
+  const error = new LamellaError('safetensors', `${name}: expected a safetensors file, got ${kind ? kind[1] : `something else: ${problem}`}`, { path: name });
+  return kind?.[1] === GGUF ? Object.assign(error, { isGguf: true }) : error;
 }
 
 /**

@@ -69,7 +69,7 @@ async function project(name, files) {
 test('the tarball holds what a user needs and nothing else', async () => {
   const { stdout } = await run('tar', ['-tzf', tarball]);
   const files = stdout.trim().split('\n').map((file) => file.replace(/^package\//, ''));
-  for (const needed of ['package.json', 'README.md', 'LICENSE', 'js/MODELS.md', 'js/index.js', 'web/engine.js', 'dist/wasm/simd.js', 'dist/wasm/relaxed-threads.js', 'dist/lamella.js', 'dist/tokenizers.js', 'dist/tokenizers.LICENSE.txt', 'dist/jinja.js', 'dist/jinja.LICENSE.txt']) {
+  for (const needed of ['package.json', 'README.md', 'LICENSE', 'js/MODELS.md', 'js/index.js', 'web/engine.js', 'dist/wasm/simd.js', 'dist/wasm/relaxed-threads.js', 'dist/lamella.js', 'dist/tokenizers.js', 'dist/tokenizers.LICENSE.txt', 'dist/jinja.js', 'dist/jinja.LICENSE.txt', 'dist/gguf.js', 'dist/gguf.LICENSE.txt']) {
     assert.ok(files.includes(needed), `${needed} is not packed`);
   }
   const foreign = files.filter((file) => /^(tests|demo|src|build|node_modules|\.toolchain)\//.test(file));
