@@ -99,7 +99,7 @@ const steps = {
   parity: () => run(process.execPath, ['tests/parity.mjs']),
   browser: () => {
     if (nodeTests('tests/browser')) return true;
-    // Browsers crash and hang now and then (Firefox ESR where workers with workers of their own come and go, without lamella too).
+    // Browsers crash now and then.
     // What is wrong with lamella fails twice.
     console.log('\nThe browser tests once more: did a browser fail, or lamella?');
     return nodeTests('tests/browser');

@@ -23,11 +23,12 @@ const MAXIMUM_PAGES = [65536, 32768, 16384, 8192];
  * @param {BuildName} [options.build] Defaults to the best that runs here.
  * @param {number} [options.threads] Threads that share the work, the caller's included. Defaults to the number of cores, at most 4,
  *   where threads are possible, else 1. Where they are not possible a greater number is quietly 1.
+ * @param {import('./threads.js').StartThread} [options.startThread] How a worker is started, where this is one itself.
  * @returns {Promise<Engine>}
  * @throws {LamellaError} 'no-simd' on a host without WebAssembly SIMD; 'unsupported' when it cannot run the build asked for;
  *   'argument'; 'bad-wasm', 'fetch'; 'version' when the file is another version's; 'memory'.
  */
-export async function createEngine({ wasm, build, threads } = {}) {
+export async function createEngine({ wasm, build, threads, startThread } = {}) {
   const host = features();
   if (!host.simd) throw new LamellaError('no-simd', 'this browser has no WebAssembly SIMD, which the engine needs (Chrome 91, Firefox 89, Safari 16.4, Node 16.4 or newer)');
   if (threads !== undefined) integer('threads', threads, 1);
@@ -38,7 +39,7 @@ export async function createEngine({ wasm, build, threads } = {}) {
   const { memory, most } = shared ? createSharedMemory() : {};
   const engine = new Engine(module, memory, most);
   engine.checkId();
-  if (shared && wanted > 1) await engine.startThreads(wanted);
+  if (shared && wanted > 1) await engine.startThreads(wanted, startThread);
   return engine;
 }
 
@@ -151,11 +152,11 @@ export class Engine {
     throw new LamellaError('version', `wasm: the file is build ${this.id} of the engine, but this JavaScript belongs to build ${expectedId}; serve the files of one version of lamella`);
   }
 
-  /** @param {number} count */
-  async startThreads(count) {
+  /** @param {number} count @param {import('./threads.js').StartThread} [start] */
+  async startThreads(count, start) {
     this.pool = this.exports.lam_pool_new(count) >>> 0;
     if (!this.pool) return;
-    this.#crew = await startThreads(this.module, this.memory, this.exports, this.pool);
+    this.#crew = await startThreads(this.module, this.memory, this.exports, this.pool, start);
     if (this.#crew.failed < count - 1) return;
     this.exports.lam_pool_free(this.pool);   // nobody will come: do not share the work out
     this.pool = 0;

@@ -20,11 +20,19 @@ function serve(port) {
   let runner = null;
   /** Requests that can be stopped. @type {Map<number, AbortController>} */
   const running = new Map();
+  /** Threads that the page was asked for: what to call when one has started, and when it never will. @type {Map<number, (() => void)[]>} */
+  const threads = new Map();
+  /** Firefox hangs now and then where workers of a worker come and go, so the page starts them. @type {import('./threads.js').StartThread} */
+  const startThread = (job, ready, failed) => {
+    threads.set(job.thread, [failed, ready]);
+    port.postMessage({ job });
+    return () => {};
+  };
 
   /** @type {Record<string, (...args: any[]) => Promise<any>>} */
   const methods = {
     async start(engineOptions) {
-      const engine = await createEngine(engineOptions);
+      const engine = await createEngine({ ...engineOptions, startThread });
       runner = new Runner(engine);
       return { build: engine.build, threads: engine.threads };
     },
@@ -39,6 +47,10 @@ function serve(port) {
     },
   };
   return async (request) => {
+    if ('thread' in request) {
+      threads.get(request.thread)?.[Number(request.started)]();
+      return;
+    }
     const { id } = request;
     if ('abort' in request) {
       running.get(id)?.abort();

@@ -24,6 +24,8 @@ if (port.on) port.once('message', start);
 else port.onmessage = (event) => start(event.data);
 `;
 
+/** @typedef {{ module: WebAssembly.Module, memory: WebAssembly.Memory, pool: number, thread: number, stack: number }} Job What PROGRAM is told. */
+/** @typedef {(job: Job, ready: () => void, failed: () => void) => () => void} StartThread Returns what ends the worker. */
 /**
  * @typedef {object} Crew
  * @property {number} ready Workers that are running, so far.
@@ -36,9 +38,10 @@ else port.onmessage = (event) => start(event.data);
  * @param {WebAssembly.Memory} memory Shared.
  * @param {Record<string, any>} exports The first instance's.
  * @param {number} pool
+ * @param {StartThread} [start] How a worker is started.
  * @returns {Promise<Crew>} When all have started, or failed, or patience is over.
  */
-export async function startThreads(module, memory, exports, pool) {
+export async function startThreads(module, memory, exports, pool, start = startThread) {
   /** @type {(() => void)[]} */
   const workers = [];
   const crew = { ready: 0, failed: 0, end: () => workers.forEach(end => end()) };
@@ -56,7 +59,6 @@ export async function startThreads(module, memory, exports, pool) {
         settle(null);
       };
       try {
-        const start = isNode ? startInNode : startInBrowser;
         workers.push(start({ module, memory, pool, thread, stack: stack + STACK_BYTES }, ready, failed));
       } catch {
         failed();
@@ -70,12 +72,10 @@ export async function startThreads(module, memory, exports, pool) {
   return crew;
 }
 
-/**
- * @param {object} job
- * @param {() => void} ready
- * @param {() => void} failed
- * @returns {() => void} Ends the worker.
- */
+/** @type {StartThread} */
+export const startThread = (job, ready, failed) => (isNode ? startInNode : startInBrowser)(job, ready, failed);
+
+/** @type {StartThread} */
 function startInBrowser(job, ready, failed) {
   const url = URL.createObjectURL(new Blob([PROGRAM], { type: 'text/javascript' }));
   const worker = new Worker(url, { name: 'lamella' });
@@ -88,7 +88,7 @@ function startInBrowser(job, ready, failed) {
   return () => worker.terminate();
 }
 
-/** @type {typeof startInBrowser} */
+/** @type {StartThread} */
 function startInNode(job, ready, failed) {
   const { Worker } = nodeModule('node:worker_threads');
   const worker = new Worker(PROGRAM, { eval: true, execArgv: [] });   // without --input-type=module and the like

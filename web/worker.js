@@ -1,16 +1,18 @@
 /**
  * A model in a worker, the page's side: `RemoteRunner` has a Runner's asynchronous methods. The other side is host-entry.js, a Runner
  * that answers messages. A request is { id, method, args }, an answer { id, result } or { id, error }; { id, abort } stops a request.
+ * The worker's engine asks for threads with { job }; { thread, started } says what became of one.
  */
 import { LamellaError } from '../js/errors.js';
 import { nodeModule } from '../js/platform.js';
+import { startThread } from './threads.js';
 
 /** @typedef {import('./runner.js').Answer} Answer */
 /** @typedef {import('./runner.js').Compiled} Compiled */
 /** @typedef {import('./runner.js').MemoryUse} MemoryUse */
 /** @typedef {import('./runner.js').Numbers} Numbers */
 /** @typedef {import('../js/trace.js').CallArgument} CallArgument */
-/** @typedef {{ id: number, method: string, args: any[] } | { id: number, abort: true }} Request */
+/** @typedef {{ id: number, method: string, args: any[] } | { id: number, abort: true } | { thread: number, started: boolean }} Request */
 /** @typedef {{ id: number, result?: any, error?: SentError }} Reply */
 /** @typedef {{ name: string, message: string, code?: string, path?: string }} SentError */
 
@@ -44,7 +46,20 @@ export class RemoteRunner {
     this.gone = null;
     /** As of the last answer. @type {MemoryUse | undefined} */
     this.bytes = undefined;
-    worker.listen((reply) => this.settle(reply), (error) => this.fail(error));
+    /** What ends the workers that share the worker's work. @type {(() => void)[]} */
+    this.threads = [];
+    worker.listen((message) => ('job' in message ? this.startThread(message.job) : this.settle(message)), (error) => this.fail(error));
+  }
+
+  /** @param {import('./threads.js').Job} job */
+  startThread(job) {
+    if (this.gone) return;
+    const tell = (/** @type {boolean} */ started) => this.worker.post({ thread: job.thread, started });
+    try {
+      this.threads.push(startThread(job, () => tell(true), () => tell(false)));
+    } catch {
+      tell(false);
+    }
   }
 
   /**
@@ -84,6 +99,7 @@ export class RemoteRunner {
   /** The worker is gone. @param {unknown} error */
   fail(error) {
     this.gone ??= error;
+    for (const end of this.threads.splice(0)) end();
     const waiting = [...this.waiting.values()];
     this.waiting.clear();
     for (const { reject } of waiting) reject(error);

@@ -21,7 +21,20 @@ const SCRIPT = `
     const { build, threads, pool } = engine;
     const wasm = performance.getEntriesByType('resource').map(({ name }) => name).filter(name => name.includes('/dist/wasm/') && !name.endsWith('id.js'));
     return { build, threads, pool: pool > 0, wasm: wasm.map(name => name.replace(/.*\\//, '')) };
-  };`;
+  };
+  globalThis.many = async (rounds, together) => {
+    const { compile, nn, Tensor } = await import('/js/index.js');
+    const weights = { weight: new Tensor(new Float32Array(32).fill(0.5), [4, 8]), bias: new Tensor(new Float32Array(4), [4]) };
+    const input = new Tensor(new Float32Array(8).fill(1), [1, 8]);
+    const one = async () => {
+      const model = await compile(new nn.Linear(8, 4), { weights, inputs: [[1, 8]], worker: true, threads: 3 });
+      const { data } = await model.forward(input);
+      model.dispose();
+      globalThis.sums.push(data.reduce((a, b) => a + b));
+    };
+    for (let i = 0; i < rounds; i++) await Promise.all(Array.from({ length: together }, one));
+  };
+  globalThis.sums = [];`;
 
 /** Serves the repository; the path /POLICY/... is a page under that policy. */
 async function answer(request, response) {
@@ -63,6 +76,13 @@ for (const name of BROWSERS) {
     });
     it('or as a file, from the entry lamella/external', async () => {
       assert.deepEqual(await start('open', 'external', { threads: 2 }), { build: best, threads: threads ? 2 : 1, pool: threads, wasm: [`${best}.wasm`] });
+    });
+    it('starts and ends workers with threads, many of them', { timeout: 120000 }, async () => {
+      const page = await browser.open(`http://127.0.0.1:${/** @type {any} */ (server.address()).port}/open`);
+      await until(page, 'the page is ready', () => Boolean(globalThis.start));
+      await page.evaluate(() => { globalThis.many(8, 3).catch(error => { globalThis.sums = String(error); }); });
+      await until(page, '24 models have come and gone', () => typeof globalThis.sums === 'string' || globalThis.sums.length === 24);
+      assert.deepEqual(await page.evaluate(() => globalThis.sums), new Array(24).fill(16));
     });
     it('works under a strict policy, which forbids its workers', async () => {
       assert.deepEqual(await start('strict', 'embedded', { threads: 3 }), { build: best, threads: 1, pool: false, wasm: [`${best}.js`] });
