@@ -10,6 +10,7 @@
  * @property {string | URL | File} tokenizer The tokenizer.json.
  * @property {() => Promise<object | null>} template What chat takes as template; null where there is none.
  */
+/** @typedef {{ name: string, gguf: URL | File }} GgufCheckpoint One file with all of it. */
 
 const story = name => new URL(`models/story/${name}`, import.meta.url);
 /** The model that comes with the page. @type {LanguageCheckpoint} */
@@ -28,10 +29,11 @@ function inRepository(url) {
  * The checkpoint at an address: of a folder, of one of its files, or of a repository of huggingface.co.
  * @param {string | URL} address
  * @param {{ signal?: AbortSignal }} [options]
- * @returns {Promise<LanguageCheckpoint>}
+ * @returns {Promise<LanguageCheckpoint | GgufCheckpoint>}
  */
 export async function checkpointAt(address, { signal } = {}) {
   const url = inRepository(new URL(address, globalThis.location?.href));
+  if (/\.gguf$/.test(url.pathname)) return { name: decodeURIComponent(url.pathname.split('/').pop()), gguf: url };
   const isFile = /\.(json|safetensors)$/.test(url.pathname);
   const folder = isFile || url.pathname.endsWith('/') ? url : new URL(`${url.pathname}/${url.search}`, url);
   const at = name => Object.assign(new URL(name, folder), { search: folder.search });
@@ -52,11 +54,14 @@ export async function checkpointAt(address, { signal } = {}) {
 /**
  * The checkpoint in a folder that was chosen, or among files that were.
  * @param {Iterable<File>} files
- * @returns {LanguageCheckpoint}
+ * @returns {LanguageCheckpoint | GgufCheckpoint}
  * @throws {Error} when something is missing; the message says what there is.
  */
 export function checkpointIn(files) {
   const all = [...files];
+  const ggufs = all.filter(file => file.name.endsWith('.gguf'));
+  if (ggufs.length === 1) return { name: ggufs[0].name, gguf: ggufs[0] };
+  if (ggufs.length) throw new Error(`Choose one GGUF file of ${ggufs.map(file => file.name).join(', ')}.`);
   const depth = file => file.webkitRelativePath.split('/').length;
   const [config] = all.filter(file => file.name === 'config.json').sort((a, b) => depth(a) - depth(b));
   const folderOf = file => file.webkitRelativePath.slice(0, -file.name.length);

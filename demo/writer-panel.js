@@ -30,7 +30,7 @@ export class WriterPanel {
     this.lead = $('writer-lead').textContent;
     this.settings = new WriterSettings($('writer-sampling'));
     this.meters = new WriterMeters();
-    /** Where the model is to come from: null, the one that comes with the page. @type {(() => Promise<import('./language-checkpoint.js').LanguageCheckpoint>) | null} */
+    /** Where the model is to come from: null, the one that comes with the page. @type {(() => Promise<import('./language-checkpoint.js').LanguageCheckpoint | import('./language-checkpoint.js').GgufCheckpoint>) | null} */
     this.source = null;
     /** @type {Writer | null} */
     this.writer = null;
@@ -194,7 +194,7 @@ export class WriterPanel {
       const checkpoint = this.source ? await this.source() : STORY_TELLER;
       let note = '';
       const writer = await Writer.load(checkpoint, {
-        precision: $('writer-precision').value, worker: true, signal, onProgress: progress => this.progress.update(progress),
+        precision: $('writer-precision').value || undefined, worker: true, signal, onProgress: progress => this.progress.update(progress),
         cache: this.source !== null && $('writer-keep').checked && { warn: error => { note = ` ${error.message}.`; } },
       });
       if (signal.aborted) {
@@ -216,7 +216,7 @@ export class WriterPanel {
     const facts = [
       ['Model', name], ['Kind', kind], ['Parameters', (parameters / 1e6).toFixed(parameters < 1e7 ? 2 : 0) + ' M'], ['Layers', config.num_hidden_layers], ['Width', config.hidden_size],
       ...(config.n_routed_experts ? [['Experts', `${config.num_experts_per_tok} of ${config.n_routed_experts}`]] : []),
-      ['Vocabulary', config.vocab_size.toLocaleString('en')], ['Weights', precision], ['Build', formatBuild(model.engine)], ['Loaded in', formatTime(milliseconds)],
+      ['Vocabulary', config.vocab_size.toLocaleString('en')], ['Weights', precision ?? 'as in the file'], ['Build', formatBuild(model.engine)], ['Loaded in', formatTime(milliseconds)],
     ];
     $('writer-facts').replaceChildren(...facts.map(([term, value]) => {
       const row = document.createElement('div');

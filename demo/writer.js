@@ -4,6 +4,7 @@
 import { chat, compile, complete, models, text } from '../js/index.js';
 
 /** @typedef {import('./language-checkpoint.js').LanguageCheckpoint} LanguageCheckpoint */
+/** @typedef {import('./language-checkpoint.js').GgufCheckpoint} GgufCheckpoint */
 
 /** By a config.json's model_type: its classes, and what people call it. */
 const KINDS = {
@@ -28,26 +29,44 @@ async function readJson(source, signal) {
   return response.json().catch(() => { throw new Error(`${url} is not JSON, so no config.json of a model`); });
 }
 
+/** @param {LanguageCheckpoint} checkpoint @param {AbortSignal} [signal] */
+async function openFolder({ config: file, weights, tokenizer, template }, signal) {
+  const json = await readJson(file, signal);
+  const type = json.model_type ?? 'llama';
+  if (!Object.hasOwn(KINDS, type)) throw new Error(`config.json describes a "${type}"; what can be run here: ${Object.keys(KINDS).join(', ')}.`);
+  const [Config, Class, kind] = KINDS[type];
+  const config = await Config.fromPretrained(json);
+  return { kind, module: new Class(config), config, weights, tokenizer, template };
+}
+
+/** @param {GgufCheckpoint} checkpoint @param {AbortSignal} [signal] */
+async function openGguf({ gguf }, signal) {
+  const { module, config, weights } = await models.fromGGUF(gguf, { signal });
+  const kind = config instanceof models.LlamaConfig ? 'Llama, GGUF' : 'DeepSeek-V2, GGUF';
+  const template = async () => {
+    const found = JSON.parse(await weights.neighbour('tokenizer_config.json').text());
+    return found.chat_template ? found : null;
+  };
+  return { kind, module, config, weights, tokenizer: weights.neighbour('tokenizer.json'), template };
+}
+
 /** A model with its tokenizer and one sequence that it continues. `Writer.load` makes one. */
 export class Writer {
   /**
-   * @param {LanguageCheckpoint} checkpoint
+   * @param {LanguageCheckpoint | GgufCheckpoint} checkpoint
    * @param {object} [options]
-   * @param {'f32' | 'f16' | 'q8' | 'q4'} [options.precision] default 'f32'
+   * @param {'f32' | 'f16' | 'q8' | 'q4'} [options.precision] default: as the checkpoint has them
    * @param {any} [options.cache] what compile takes as cache, where the weights have an address
    * @param {boolean} [options.worker] run the engine in a worker; default false
    * @param {(progress: { loaded: number, total: number }) => void} [options.onProgress] bytes of weights so far and in all
    * @param {AbortSignal} [options.signal] stops the loading
    * @returns {Promise<Writer>}
    */
-  static async load({ name, config: configFile, weights, tokenizer: tokenizerFile, template: findTemplate }, { precision = 'f32', cache = false, worker = false, onProgress, signal } = {}) {
-    const json = await readJson(configFile, signal);
-    const type = json.model_type ?? 'llama';
-    if (!Object.hasOwn(KINDS, type)) throw new Error(`config.json describes a "${type}"; what can be run here: ${Object.keys(KINDS).join(', ')}.`);
-    const [Config, Class, kind] = KINDS[type];
-    const config = await Config.fromPretrained(json);
+  static async load(checkpoint, { precision, cache = false, worker = false, onProgress, signal } = {}) {
+    const { name } = checkpoint;
+    const { kind, module, config, weights, tokenizer: tokenizerFile, template: findTemplate } = await ('gguf' in checkpoint ? openGguf(checkpoint, signal) : openFolder(checkpoint, signal));
     const [tokenizer, template] = await Promise.all([text.loadTokenizer(tokenizerFile, { signal }), findTemplate()]);
-    const model = await compile(new Class(config), { weights, precision, worker, onProgress, signal, tokenizer, cache: weights instanceof URL && cache });
+    const model = await compile(module, { weights, precision, worker, onProgress, signal, tokenizer, cache: weights instanceof URL && cache });
     const writer = new Writer({ name, kind, config, model, tokenizer, template, precision });
     try {
       writer.session = await model.session({ context: writer.context });

@@ -159,6 +159,11 @@ describe("a language model's checkpoint", () => {
     assert.deepEqual(await sharded.template(), { chat_template: 'x' });
   });
 
+  it('is one GGUF file', async () => {
+    assert.deepEqual([checkpointIn(chosen('m/config.json', 'm/x.gguf')).gguf.name, (await checkpointAt('http://a.b/c/d.gguf?k=1')).gguf.href], ['x.gguf', 'http://a.b/c/d.gguf?k=1']);
+    assert.throws(() => checkpointIn(chosen('m/x.gguf', 'm/y.gguf')), /Choose one GGUF file of x\.gguf, y\.gguf\./);
+  });
+
   it('that is not whole is refused with what is missing', () => {
     assert.throws(() => checkpointIn([]), /There is no config\.json and no tokenizer\.json and no model\.safetensors in what was chosen\./);
     assert.throws(() => checkpointIn(chosen('m/config.json', 'm/tokenizer.json', 'm/readme.md')), /There is no model\.safetensors in what was chosen, only config\.json, tokenizer\.json, readme\.md\./);

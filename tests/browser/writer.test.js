@@ -1,5 +1,8 @@
 /** The demo's writing panel in three browsers: a small model of bytes that the tests make, from an address and from files. */
 import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { checkpointAt } from '../../demo/language-checkpoint.js';
 import { Writer } from '../../demo/writer.js';
@@ -21,8 +24,9 @@ const SPOILT = {
 };
 const MADE = Object.fromEntries(Object.entries({ bytes: {}, ...SPOILT }).flatMap(([folder, other]) => Object.entries({ ...MAIN, ...other }).map(([name, content]) => [`${folder}/${name}`, content])));
 
-/** What Node writes: a text in 8 and 32 bits, and the answers in a conversation. */
-const expected = { text: '', exact: '', answers: [] };
+/** What Node writes: a text in 8 and 32 bits, the answers in a conversation, and what a GGUF file's model says. */
+const GGUF = 'tests/reference/fixtures/gguf/deepseek2.gguf';
+const expected = { text: '', exact: '', answers: [], gguf: '' };
 before(async () => {
   const server = await startServer({ isolation: false, made: MADE });
   const checkpoint = await checkpointAt(`${server.url}made/bytes`);
@@ -38,6 +42,9 @@ before(async () => {
     expected.answers.push(answer);
     messages.push({ role: 'assistant', content: answer });
   }
+  const packed = await Writer.load(await checkpointAt(`${server.url}${GGUF}`), { precision: 'f32' });
+  expected.gguf = await joined(packed.continue('Hi', { ...SAMPLING, temperature: 0, maxTokens: 12 }));
+  packed.dispose();
   exact.dispose();
   writer.dispose();
   await server.close();
@@ -180,6 +187,29 @@ for (const name of BROWSERS) {
       await page.click('#writer-go');
       await status('Seed 7\\.$');
       assert.deepEqual(await written(), [PROMPT + expected.exact]);
+    });
+
+    // The drivers of the others cannot choose a folder.
+    if (name === 'chromium') {
+      it('loads the checkpoint in a chosen folder', async () => {
+        const folder = await mkdtemp(path.join(tmpdir(), 'lamella-folder-'));
+        await mkdir(path.join(folder, 'model/.cache'), { recursive: true });
+        for (const [file, content] of Object.entries({ ...MAIN, '.cache/config.json': '{}', 'README.md': 'text' })) await writeFile(path.join(folder, 'model', file), content);
+        await page.setFile('#writer-folder', path.join(folder, 'model'));
+        await status('^model is loaded\\.');
+        await rm(folder, { recursive: true });
+      });
+    }
+
+    it('loads a GGUF file', async () => {
+      await load(`${server.url}${GGUF}`);
+      await status('^deepseek2\\.gguf is loaded\\.');
+      assert.match(await text('#writer-facts'), /KindDeepSeek-V2, GGUF.*Weightsf32/);
+      await set({ prompt: 'Hi', temperature: 0, maxTokens: 12 });
+      await page.click('#writer-go');
+      await status('Seed 7\\.$');
+      assert.deepEqual(await written(), [`Hi${expected.gguf}`]);
+      await set({ prompt: PROMPT, ...SAMPLING });
     });
 
     it('cancels a slow load', async () => {
