@@ -5,8 +5,8 @@
 #include "key_range.h"
 #include "simd_math.h"
 
-/* The room for scores is that of more keys where there are few queries. Keys of BESIDE_KEYS rows of all heads stay in the second cache level. */
-enum { FEW_KEYS = ATTENTION_ROWS * ATTENTION_KEYS / (ATTENTION_FEW - 1), BESIDE_KEYS = 32 };
+/* The room for scores is that of more keys where there are few queries. Of BESIDE_KEYS rows all heads take their part before the next ones. */
+enum { FEW_KEYS = ATTENTION_ROWS * ATTENTION_KEYS / (ATTENTION_FEW - 1), BESIDE_KEYS = 8 };
 /* What becomes f32 at a time to be packed. */
 enum { PART_KEYS = 32, PART_COLUMNS = ATTENTION_ROWS * ATTENTION_KEYS / PART_KEYS };
 /* A maximum that grows by less (in powers of two) is left alone: weights may well be more than 1, and what was summed need not be scaled. */
@@ -96,13 +96,25 @@ static void pack(const tiles *t, size_t at, size_t keys) {
     pack_rows(t, &head->v, at, keys, head->dv);
 }
 
+/* Keys or values for few queries: f32 and halves where they lie, others as f32 in `room`. */
+static key_range rows_range(const kept_rows *from, float *room, size_t row, size_t rows, size_t width) {
+    key_range range = {.count = rows};
+    if (from->precision == LAM_PRECISION_F16) {
+        range.k_stride = kept_row_bytes(LAM_PRECISION_F16, from->width) / sizeof(float);
+        range.k = kept_halves(from, row, &range.k_factor);
+    } else range.k = as_f32(from, room, &range.k_stride, row, rows, 0, width);
+    range.v = range.k;
+    range.v_stride = range.k_stride;
+    range.v_factor = range.k_factor;
+    return range;
+}
+
 /* scores = q k^T for `rows` queries from the row `first` on and the keys of the tile in `seen`. */
 static void score(const tiles *t, size_t first, size_t rows, size_t at, span seen) {
     const attention_head *head = t->head;
     const float *q = head->q + first * head->q_stride;
     if (!t->packed) {
-        key_range range = {.count = seen.end - seen.first};
-        range.k = as_f32(&head->k, t->k, &range.k_stride, at + seen.first, range.count, 0, head->d);
+        const key_range range = rows_range(&head->k, t->k, at + seen.first, seen.end - seen.first, head->d);
         range_scores_f32(t->scores + seen.first, t->keys, q, head->q_stride, rows, head->d, &range);
         return;
     }
@@ -115,8 +127,7 @@ static void accumulate(const tiles *t, size_t first, size_t rows, size_t at, spa
     const attention_head *head = t->head;
     float *y = head->y + first * head->y_stride;
     if (!t->packed) {
-        key_range range = {.count = seen.end - seen.first};
-        range.v = as_f32(&head->v, t->v, &range.v_stride, at + seen.first, range.count, 0, head->dv);
+        const key_range range = rows_range(&head->v, t->v, at + seen.first, seen.end - seen.first, head->dv);
         range_values_f32(y, head->y_stride, t->scores + seen.first, t->keys, rows, head->dv, &range);
         return;
     }
@@ -229,37 +240,89 @@ static void end(tiles *t) {
     }
 }
 
-/* Heads beside each other would fetch rows in pieces of a few cache lines, which no processor sees coming (a decoder's step over 545 tokens:
- * 10.3 ms, with heads by turns 7.4, and with this 5.7). */
-static void look_ahead(const tiles *t, size_t count, size_t at, size_t keys) {
-    const attention_head *a = t[0].head, *z = t[count - 1].head;
-    if (a->k.width > a->d) kept_touch(&a->k, at, keys, z->k.column - a->k.column + a->d);
-    if (a->v.width > a->dv) kept_touch(&a->v, at, keys, z->v.column - a->v.column + a->dv);
+/* ---- heads beside each other: all of them meet a few keys after another, so that memory is read in order ---- */
+
+/* Heads from i on that share keys and values and have one query each. */
+static size_t sharing(const attention_head *heads, size_t i, size_t count) {
+    size_t n = 1;
+    while (heads->queries == 1 && i + n < count && heads[i].k.column == heads[i + n].k.column && heads[i].k.data == heads[i + n].k.data) n++;
+    return n;
 }
 
-/* All tiles of keys for some states of heads, by turns. */
-static void over_keys(tiles *t, size_t count) {
-    span seen = seen_keys(t->head, t->first, t->count);
-    for (size_t i = 0; i < count; i++) begin(&t[i]);
-    for (size_t at = seen.first, next; at < seen.end; at = next) {
-        next = at / t->keys * t->keys + t->keys;
-        if (next > seen.end) next = seen.end;
-        if (count > 1) look_ahead(t, count, at, next - at);
-        for (size_t i = 0; i < count; i++) key_tile(&t[i], at, next - at);
+/* How many keys all heads take before the next ones: there is room for ATTENTION_KEYS rows of one head. */
+static size_t keys_beside(const attention_head *heads, size_t count) {
+    size_t columns = heads[count - 1].k.column - heads->k.column, most = ATTENTION_KEYS * heads->d / (columns + heads->d);
+    return most < BESIDE_KEYS ? BESIDE_KEYS / 2 : BESIDE_KEYS;
+}
+
+/* What comes of 8 bits becomes f32 for all heads at once; head i's part then begins column - (the first head's column) behind. */
+static kept_rows rows_beside(const kept_rows *first, const kept_rows *last, float *room, size_t row, size_t rows, size_t width) {
+    kept_rows all = {room, LAM_PRECISION_F32, last->column - first->column + width, 0};
+    if (first->precision == LAM_Q8) kept_read(room, all.width, first, row, rows, 0, all.width);
+    else if (all.width > width) kept_touch(first, row, rows, all.width);
+    return all;
+}
+
+static key_range range_beside(const kept_rows *first, const kept_rows *own, const kept_rows *all, size_t row, size_t rows, size_t width) {
+    const kept_rows read = {all->data, LAM_PRECISION_F32, all->width, own->column - first->column};
+    return first->precision == LAM_Q8 ? rows_range(&read, NULL, 0, rows, width) : rows_range(own, NULL, row, rows, width);
+}
+
+static void scores_beside(const tiles *t, const attention_head *heads, size_t count, size_t row, size_t rows, size_t at) {
+    const kept_rows all = rows_beside(&heads->k, &heads[count - 1].k, t->k, row, rows, heads->d);
+    for (size_t i = 0, n; i < count; i += n) {
+        const attention_head *h = &heads[i];
+        const key_range range = range_beside(&heads->k, &h->k, &all, row, rows, h->d);
+        n = sharing(heads, i, count);
+        range_scores_f32(t[i].scores + at, t->keys, h->q, n > 1 ? (size_t)(h[1].q - h->q) : h->q_stride, n > 1 ? n : h->queries, h->d, &range);
     }
-    for (size_t i = 0; i < count; i++) end(&t[i]);
+}
+
+static void values_beside(const tiles *t, const attention_head *heads, size_t count, size_t row, size_t rows, size_t at) {
+    const kept_rows all = rows_beside(&heads->v, &heads[count - 1].v, t->v, row, rows, heads->dv);
+    for (size_t i = 0, n; i < count; i += n) {
+        const attention_head *h = &heads[i];
+        const key_range range = range_beside(&heads->v, &h->v, &all, row, rows, h->dv);
+        n = sharing(heads, i, count);
+        range_values_f32(h->y, n > 1 ? (size_t)(h[1].y - h->y) : h->y_stride, t[i].scores + at, t->keys, n > 1 ? n : h->queries, h->dv, &range);
+    }
 }
 
 void attention_beside_f32(const attention_head *heads, size_t count, float *scratch) {
     tiles t[ATTENTION_BESIDE];
+    if (!count) return;
+    const size_t together = keys_beside(heads, count), queries = heads->queries, rows = count * queries, most = ATTENTION_ROWS * ATTENTION_KEYS / (rows ? rows : 1) / BESIDE_KEYS * BESIDE_KEYS;
+    const span seen = seen_keys(heads, 0, queries);
     for (size_t i = 0; i < count; i++) {
         t[i] = lay_out(&heads[i], scratch);
+        t[i].scores += i * queries * most;
         t[i].max += i * (ATTENTION_FEW - 1);
         t[i].sum += i * (ATTENTION_FEW - 1);
-        t[i].count = heads->queries;
-        t[i].keys = BESIDE_KEYS;
+        t[i].count = queries;
+        t[i].keys = most;
+        begin(&t[i]);
     }
-    if (count) over_keys(t, count);
+    for (size_t at = seen.first, keys; at < seen.end; at += keys) {
+        keys = seen.end - at < most ? seen.end - at : most;
+        for (size_t i = 0; i < keys; i += together) scores_beside(t, heads, count, at + i, keys - i < together ? keys - i : together, i);
+        for (size_t i = 0; i < rows; i++) weigh(&t[i / queries], t->scores + i * most, i % queries, at, keys, (span){0, keys});
+        for (size_t i = 0; i < keys; i += together) values_beside(t, heads, count, at + i, keys - i < together ? keys - i : together, i);
+    }
+    for (size_t i = 0; i < count; i++) end(&t[i]);
+}
+
+/* ---- one head ---- */
+
+/* All tiles of keys. */
+static void over_keys(tiles *t) {
+    span seen = seen_keys(t->head, t->first, t->count);
+    begin(t);
+    for (size_t at = seen.first, next; at < seen.end; at = next) {
+        next = at / t->keys * t->keys + t->keys;
+        if (next > seen.end) next = seen.end;
+        key_tile(t, at, next - at);
+    }
+    end(t);
 }
 
 void attention_f32(const attention_head *head, size_t first, size_t count, float *scratch) {
@@ -270,6 +333,6 @@ void attention_f32(const attention_head *head, size_t first, size_t count, float
         t.packed = t.count >= ATTENTION_FEW;
         int whole = head->k.precision == LAM_PRECISION_F32 && head->v.precision == LAM_PRECISION_F32;
         t.keys = t.packed || !whole ? ATTENTION_KEYS : FEW_KEYS;
-        over_keys(&t, 1);
+        over_keys(&t);
     }
 }

@@ -30,5 +30,5 @@ size_t attention_scratch_floats(size_t d, size_t dv);
 /* Queries [first, first + count) of the head: threads split heads, and queries in multiples of ATTENTION_ROWS. */
 void attention_f32(const attention_head *head, size_t first, size_t count, float *scratch);
 /* Fewer than ATTENTION_FEW queries of each of at most ATTENTION_BESIDE heads with the same sizes and band, a few keys of all heads after another:
- * where heads lie beside each other in every row, memory is read once and in order. */
+ * where heads lie beside each other in every row (in ascending columns; rows in fewer bits must), memory is read once and in order. */
 void attention_beside_f32(const attention_head *heads, size_t count, float *scratch);

@@ -115,6 +115,12 @@ void kept_read(float *to, size_t to_stride, const kept_rows *from, size_t row, s
     }
 }
 
+const void *kept_halves(const kept_rows *from, size_t row, const float **factor) {
+    const char *data = (const char *)from->data + row * kept_row_bytes(LAM_PRECISION_F16, from->width);
+    *factor = (const float *)(const void *)data;
+    return data + 4 + from->column * 2;
+}
+
 void kept_touch(const kept_rows *from, size_t row, size_t rows, size_t columns) {
     enum { LINE = 64 };
     size_t bytes = kept_row_bytes(from->precision, from->width), each = number_bytes(from->precision);

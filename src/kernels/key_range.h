@@ -4,9 +4,10 @@
 #include <stddef.h>
 
 typedef struct key_range {
-    const float *k, *v;            /* [count, d] */
+    const void *k, *v;             /* [count, d], f32 or halves */
     size_t k_stride, v_stride;     /* floats from a row to the next */
     size_t count;
+    const float *k_factor, *v_factor;   /* of halves (kept_rows.h), of the first row, the next ones as far apart as the rows; NULL: f32 */
 } key_range;
 
 /* scores[r, j] = q[r] . k[j]      q [rows, d] -> scores [rows, range->count] with score_stride */

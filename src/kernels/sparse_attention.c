@@ -77,20 +77,17 @@ static size_t blocks_seen(const sparse_sizes *s, size_t query) {
     return s->causal ? smaller(s->blocks, (s->keys - s->queries + query) / s->stride) : s->blocks;
 }
 
-static key_range memory_range(const sparse_head *h, const sparse_sizes *s) { return (key_range){h->mem_k, h->mem_v, s->d, s->d, s->memory}; }
+static key_range memory_range(const sparse_head *h, const sparse_sizes *s, size_t first, size_t count) {
+    return (key_range){.k = h->mem_k + first * s->d, .v = h->mem_v + first * s->d, .k_stride = s->d, .v_stride = s->d, .count = count};
+}
 
 static key_range block_range(const sparse_head *h, size_t first, size_t count) {
-    return (key_range){h->ck + first * h->c_stride, h->cv + first * h->c_stride, h->c_stride, h->c_stride, count};
+    return (key_range){.k = h->ck + first * h->c_stride, .v = h->cv + first * h->c_stride, .k_stride = h->c_stride, .v_stride = h->c_stride, .count = count};
 }
 
 /* Columns of the scores from `first` on as keys, at most `count`: of the memory or of the blocks, whichever begins there. */
 static key_range columns_range(const sparse_head *h, const sparse_sizes *s, size_t first, size_t count) {
-    if (first >= s->memory) return block_range(h, first - s->memory, count);
-    key_range range = memory_range(h, s);
-    range.k += first * s->d;
-    range.v += first * s->d;
-    range.count = smaller(count, s->memory - first);
-    return range;
+    return first >= s->memory ? block_range(h, first - s->memory, count) : memory_range(h, s, first, smaller(count, s->memory - first));
 }
 
 /* A tile is its keys, packed as columns, and then its values, packed as rows. */
@@ -141,7 +138,7 @@ static void value_tiles(const work *w, size_t rows, size_t columns) {
 /* The same two products for one query, without packing. */
 static void score_ranges(const work *w, size_t row, size_t seen) {
     const sparse_sizes *s = w->sizes;
-    key_range memory = memory_range(w->head, s), blocks = block_range(w->head, 0, seen);
+    key_range memory = memory_range(w->head, s, 0, s->memory), blocks = block_range(w->head, 0, seen);
     float *scores = w->scores + row * w->score_stride;
     range_scores_f32(scores, w->score_stride, w->q + row * s->d, s->d, s->group, s->d, &memory);
     range_scores_f32(scores + s->memory, w->score_stride, w->q + row * s->d, s->d, s->group, s->d, &blocks);
@@ -149,7 +146,7 @@ static void score_ranges(const work *w, size_t row, size_t seen) {
 
 static void value_ranges(const work *w, size_t row, size_t seen) {
     const sparse_sizes *s = w->sizes;
-    key_range memory = memory_range(w->head, s), blocks = block_range(w->head, 0, seen);
+    key_range memory = memory_range(w->head, s, 0, s->memory), blocks = block_range(w->head, 0, seen);
     const float *weights = w->scores + row * w->score_stride;
     float *y = w->y + row * s->d;
     memset(y, 0, s->group * s->d * sizeof *y);
@@ -189,7 +186,7 @@ static key_range range_at(const work *w, const near_keys *keys, size_t i) {
     const sparse_head *h = w->head;
     size_t block = w->sizes->selection, in_a_row = i >= keys->chosen_count;
     size_t first = in_a_row ? keys->first : (size_t)keys->chosen[i] * block;
-    return (key_range){h->k + first * h->k_stride, h->v + first * h->k_stride, h->k_stride, h->k_stride, in_a_row ? keys->count : block};
+    return (key_range){.k = h->k + first * h->k_stride, .v = h->v + first * h->k_stride, .k_stride = h->k_stride, .v_stride = h->k_stride, .count = in_a_row ? keys->count : block};
 }
 
 /* y += gate times attention, for `heads` rotated queries; the gates of neighbours are 3 floats apart. */

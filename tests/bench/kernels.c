@@ -273,6 +273,28 @@ BENCH void bench_attention(size_t times, size_t heads, size_t queries, size_t ke
     }
 }
 
+/* A step of a decoder: one query of each head over rows that hold all heads, of LAYERS caches by turns, so that they come from memory. */
+BENCH void bench_attention_step(size_t times, size_t heads, size_t group, size_t keys, size_t d, size_t precision) {
+    used = 0;
+    enum { LAYERS = 12 };
+    const lam_precision kept = (lam_precision)precision;
+    size_t width = heads / group * d, floats = keys * kept_row_bytes(kept, width) / sizeof(float);
+    float *q = take(heads * d), *y = take(heads * d), *rows = take(keys * width), *scratch = take(attention_scratch_floats(d, d)), *caches = take(2 * LAYERS * floats);
+    static const float *filled;
+    static size_t filled_as;
+    for (size_t i = 0; i < 2 * LAYERS && (filled != caches || filled_as != precision); i++) kept_write(caches + i * floats, kept, 0, rows, keys, width);
+    filled = caches;
+    filled_as = precision;
+    for (size_t t = 0; t < times; t++) {
+        const float *cache = caches + t % LAYERS * 2 * floats;
+        attention_head all[ATTENTION_BESIDE];
+        for (size_t h = 0; h < heads; h++)
+            all[h] = (attention_head){.y = y + h * d, .q = q + h * d, .k = {cache, kept, width, h / group * d}, .v = {cache + floats, kept, width, h / group * d},
+                                      .y_stride = heads * d, .q_stride = heads * d, .queries = 1, .keys = keys, .d = d, .dv = d, .scale = 8};
+        attention_beside_f32(all, heads, scratch);
+    }
+}
+
 /* The last block of queries of one key head with two query heads, d 64; rows as far apart as those of four key heads are. */
 BENCH void bench_sparse_attention(size_t times, size_t keys, size_t stride) {
     used = 0;

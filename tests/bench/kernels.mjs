@@ -123,6 +123,10 @@ const cases = [
     name: `attention ${h} x ${q} x ${k}, d ${d}${causal ? ', causal' : ''}`, flops: 4 * h * d * (causal ? q * (k - (q - 1) / 2) : q * k), bytes: q === 1 ? 8 * h * k * d : undefined,
     work: (t) => wasm.bench_attention(t, h, q, k, d, causal),
   })),
+  ...[[12, 1, 512, 64], [12, 1, 2048, 64], [32, 4, 2048, 64]].flatMap(([h, g, k, d]) => ['f32', 'f16', 'q8'].map((cache, precision) => ({
+    name: `attention of a step, ${h} heads in groups of ${g}, ${k} x ${d} in ${cache}`, flops: 4 * h * d * k, bytes: 2 * h / g * k * d * [4, 2, 9 / 8][precision],
+    work: (t) => wasm.bench_attention_step(t, h, g, k, d, precision),
+  }))),
   ...[[4096, 8], [4096, 16], [16384, 16]].map(([keys, stride]) => ({
     name: `sparse attention of 48 rows after ${keys}, stride ${stride}`, flops: 48 * 4 * 64 * (keys / stride + 4 * 16 + 8 + 64 + 2),
     work: (t) => wasm.bench_sparse_attention(t, keys, stride),
