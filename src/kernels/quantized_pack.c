@@ -154,12 +154,19 @@ static float largest(const column *c) {
     return most;
 }
 
+static int sum_of(const signed char *codes) {
+    v128_t pairs = wasm_i16x8_add(wasm_i16x8_extadd_pairwise_i8x16(wasm_v128_load(codes)), wasm_i16x8_extadd_pairwise_i8x16(wasm_v128_load(codes + 16)));
+    v128_t v = wasm_i32x4_extadd_pairwise_i16x8(pairs);
+    v = wasm_i32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_i32x4_extract_lane(v, 0) + wasm_i32x4_extract_lane(v, 1);
+}
+
 /* codes = those of 8 bits at from[i * stride], zeros behind them; returns their sum. */
 static int take_8(signed char *codes, const unsigned char *from, size_t stride, size_t n) {
-    int sum = 0;
     memset(codes, 0, QUANTIZED_BLOCK);
-    for (size_t i = 0; i < n; i++) sum += codes[i] = (signed char)from[i * stride];
-    return sum;
+    if (stride == 1) memcpy(codes, from, n);
+    else for (size_t i = 0; i < n; i++) codes[i] = (signed char)from[i * stride];
+    return sum_of(codes);
 }
 
 static void pack_8(float *panel, size_t lane, const column *c) {
@@ -216,10 +223,13 @@ static int nibble(const unsigned char *codes, size_t i) { return (codes[i / 2] >
 
 /* codes = the n of a block, less 8, zeros behind them; returns their sum. */
 static int take_4(signed char *codes, const unsigned char *from, size_t n) {
-    int sum = 0;
-    memset(codes, 0, QUANTIZED_BLOCK);
-    for (size_t i = 0; i < n; i++) sum += codes[i] = (signed char)nibble(from, i);
-    return sum;
+    unsigned char pairs[QUANTIZED_BLOCK / 2] = { 0 };
+    memcpy(pairs, from, (n + 1) / 2);
+    const v128_t both = wasm_v128_load(pairs), low = wasm_v128_and(both, wasm_i8x16_splat(15)), high = wasm_u8x16_shr(both, 4), eight = wasm_i8x16_splat(8);
+    wasm_v128_store(codes, wasm_i8x16_sub(wasm_i8x16_shuffle(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), eight));
+    wasm_v128_store(codes + 16, wasm_i8x16_sub(wasm_i8x16_shuffle(low, high, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), eight));
+    memset(codes + n, 0, QUANTIZED_BLOCK - n);
+    return sum_of(codes);
 }
 
 /* Block b of a column of one tap; returns the sum of its weights as packed. */

@@ -109,8 +109,33 @@ static void shuffle(int *order, int n) {
     }
 }
 
-/* Weights in any order, and their rows in chunks of any size in any order. */
-static lam_status load(lam_graph *g, float *const *weights) {
+/* Rows as a checkpoint of codes has them, of numbers that exact_weights made. Returns malloc'ed memory without a byte to spare. */
+static unsigned char *coded_rows_of(const float *w, int rows, int k, lam_precision precision) {
+    const int block = precision == LAM_Q4 ? 32 : k, scales = precision == LAM_Q4 ? 2 * ((k + 31) / 32) : 4;
+    const size_t bytes = (size_t)(scales + (precision == LAM_Q4 ? (k + 7) / 8 * 4 : k));
+    unsigned char *coded = calloc((size_t)rows, bytes);
+    for (int r = 0; r < rows; r++) {
+        unsigned char *row = coded + (size_t)r * bytes;
+        for (int from = 0; from < k; from += block) {
+            const int n = k - from < block ? k - from : block;
+            const float *values = w + r * k + from;
+            float most = 0;
+            for (int i = 0; i < n; i++) if (fabsf(values[i]) > fabsf(most)) most = values[i];
+            const float scale = precision == LAM_Q4 ? most / -8 : fabsf(most) / EXACT_LIMIT;
+            if (precision == LAM_Q4) memcpy(row + from / 32 * 2, (const char *)&scale + 2, 2);
+            else memcpy(row, &scale, sizeof scale);
+            for (int i = 0; i < n; i++) {
+                const int code = scale != 0 ? (int)lrintf(values[i] / scale) : 0, at = from + i;
+                if (precision == LAM_Q4) row[scales + at / 2] |= (unsigned char)((code + 8) << at % 2 * 4);
+                else row[scales + at] = (unsigned char)code;
+            }
+        }
+    }
+    return coded;
+}
+
+/* Weights in any order, and their rows in chunks of any size in any order, now and then as codes of a precision other than f32. */
+static lam_status load_in(lam_graph *g, float *const *weights, lam_precision coded) {
     int order[MOST_WEIGHTS], chunks[1024], count = lam_weight_count(g);
     shuffle(order, count);
     for (int i = 0; i < count; i++) {
@@ -118,12 +143,17 @@ static lam_status load(lam_graph *g, float *const *weights) {
         shuffle(chunks, steps);
         for (int s = 0; s < steps; s++) {
             int first = chunks[s] * step, here = rows - first < step ? rows - first : step;
-            lam_status status = lam_load(g, w, LAM_F32, weights[w] + first * k, first, here);
+            unsigned char *codes = coded && k && lam_weight_name(g, w)[0] == 'w' && check_size(0, 1) ? coded_rows_of(weights[w] + first * k, here, k, coded) : NULL;
+            lam_status status = codes ? lam_load(g, w, coded == LAM_Q4 ? LAM_CODES_4 : LAM_CODES_8, codes, first, here)
+                                      : lam_load(g, w, LAM_F32, weights[w] + first * k, first, here);
+            free(codes);
             if (status != LAM_OK) return status;
         }
     }
     return LAM_OK;
 }
+
+static lam_status load(lam_graph *g, float *const *weights) { return load_in(g, weights, LAM_PRECISION_F32); }
 
 /* ---- run ---- */
 
@@ -212,7 +242,8 @@ static lam_precision compare(const layer *l, int exact) {
     lam_graph *plain = record(l, LAM_PRECISION_F32), *small = record(l, l->precision);
     float *weights[MOST_WEIGHTS];
     for (int i = 0; i < lam_weight_count(plain); i++) weights[i] = make_weight(plain, i, l, exact);
-    CHECK(load(plain, weights) == LAM_OK && load(small, weights) == LAM_OK, "%s%s", lam_graph_error(plain), lam_graph_error(small));
+    lam_precision coded = !exact || l->precision < LAM_Q8 ? LAM_PRECISION_F32 : l->conv ? LAM_Q8 : l->precision;
+    CHECK(load_in(plain, weights, coded) == LAM_OK && load_in(small, weights, coded) == LAM_OK, "%s%s", lam_graph_error(plain), lam_graph_error(small));
     lam_precision found = precision_in(small, l->experts ? "experts" : l->conv ? "conv2d" : "linear");
     lam_pool *pool = lam_pool_new((int)check_size(2, 4));
     lam_session *reference = lam_session_new(plain, NULL), *alone = lam_session_new(small, NULL), *together = lam_session_new(small, pool);
