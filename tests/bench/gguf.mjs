@@ -1,7 +1,7 @@
-/** Writes a decoder that consists of little but its last matrix as a GGUF file (version 3), for llama.cpp. */
+/** GGUF files (version 3), for llama.cpp: of any tensors, and a decoder that consists of little but its last matrix. */
 
-const TYPES = { u32: 4, i32: 5, f32: 6, string: 8, array: 9 };
-const F32 = 0;
+const TYPES = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 };
+export const F32 = 0;
 const Q4_0 = 2;
 const ALIGN = 32;
 /** Heads, hidden width of the feed-forward layer: the least that a block of 32 weights allows. */
@@ -43,6 +43,7 @@ class Bytes {
 
   value(type, value) {
     if (type === 'string') return this.string(value);
+    if (type === 'bool') return this.push(Uint8Array.of(Number(value)));
     return type === 'f32' ? this.number('setFloat32', 4, value) : this.u32(value);
   }
 
@@ -60,7 +61,7 @@ class Bytes {
 const half = value => (Math.log2(value) + 15) << 10;
 
 /** Blocks of 32: the scale, then two codes in a byte, the second of which is 16 columns further. */
-function q4Blocks({ codes, scales }) {
+export function q4Blocks({ codes, scales }) {
   const out = new Uint8Array(scales.length * 18);
   for (let block = 0, at = 0; block < scales.length; block++, at += 18) {
     const bits = half(scales[block]);
@@ -95,24 +96,35 @@ export function decoderGguf(matrix, [tokens, width]) {
     ...['attn_q', 'attn_k', 'attn_v', 'ffn_gate', 'ffn_up'].map(name => [`blk.0.${name}`, [width, SMALL], small(SMALL, width)]),
     ...['attn_output', 'ffn_down'].map(name => [`blk.0.${name}`, [SMALL, width], small(width, SMALL)]),
   ];
-  const { tokens: names, kinds } = vocabulary(tokens);
   const own = Object.entries({
-    vocab_size: tokens, context_length: 512, embedding_length: width, block_count: 1, feed_forward_length: SMALL, 'rope.dimension_count': SMALL,
+    context_length: 512, embedding_length: width, block_count: 1, feed_forward_length: SMALL, 'rope.dimension_count': SMALL,
     'attention.head_count': 1, 'attention.head_count_kv': 1, 'attention.key_length': SMALL, 'attention.value_length': SMALL,
-  });
+  }).map(([name, value]) => [name, 'u32', value]);
+  return gguf('llama', tokens, [...own, ['attention.layer_norm_rms_epsilon', 'f32', 1e-5]], tensors);
+}
+
+/**
+ * @param {string} architecture
+ * @param {number} tokens of the vocabulary
+ * @param {[name: string, type: string, value: any][]} own what the architecture wants to know
+ * @param {[name: string, shape: number[], data: Uint8Array, type?: number][]} tensors shapes with the inner size first; matrices are Q4_0 unless `type` is another
+ * @returns {Uint8Array[]} the file in pieces
+ */
+export function gguf(architecture, tokens, own, tensors) {
+  const { tokens: names, kinds } = vocabulary(tokens);
   const entries = [
-    ['general.architecture', 'string', 'llama'], ['general.quantization_version', 'u32', 2], ...own.map(([name, value]) => [`llama.${name}`, 'u32', value]),
-    ['llama.attention.layer_norm_rms_epsilon', 'f32', 1e-5],
+    ['general.architecture', 'string', architecture], ['general.quantization_version', 'u32', 2], ...[['vocab_size', 'u32', tokens], ...own].map(([name, ...rest]) => [`${architecture}.${name}`, ...rest]),
     ['tokenizer.ggml.model', 'string', 'llama'], ['tokenizer.ggml.tokens', ['string'], names], ['tokenizer.ggml.scores', ['f32'], names.map((_, i) => -i)],
     ['tokenizer.ggml.token_type', ['i32'], kinds], ['tokenizer.ggml.bos_token_id', 'u32', 1], ['tokenizer.ggml.eos_token_id', 'u32', 2],
+    ['tokenizer.ggml.add_bos_token', 'bool', false], ['tokenizer.ggml.add_space_prefix', 'bool', false],
   ];
   const file = new Bytes().push(text.encode('GGUF')).u32(3).u64(tensors.length).u64(entries.length);
   for (const entry of entries) file.entry(...entry);
   let offset = 0;
-  for (const [name, shape, data] of tensors) {
+  for (const [name, shape, data, type = shape.length > 1 ? Q4_0 : F32] of tensors) {
     file.string(`${name}.weight`).u32(shape.length);
     shape.forEach(size => file.u64(size));
-    file.u32(shape.length > 1 ? Q4_0 : F32).u64(offset);
+    file.u32(type).u64(offset);
     offset += data.length + (-data.length & ALIGN - 1);
   }
   file.pad();

@@ -1,10 +1,10 @@
 /**
- * npm run bench [-- --quick] [--node | --browser] [--sparse] [--rounds N] [--json FILE] [--only TEXT,TEXT] [--picture]
+ * npm run bench [-- --quick] [--node | --browser] [--sparse] [--decode] [--rounds N] [--json FILE] [--only TEXT,TEXT] [--picture]
  *
  * The figures that were promised, beside what peers need for the same work and beside the roofs of this core, all measured in one run and in
  * turns, after checking that all of them give the same numbers. First in the newest Node, then in Chromium; --node and --browser choose one.
  * --quick takes two minutes: Node, three rounds, fewer peers. --only keeps the rows whose text contains one of these. --picture draws.
- * --sparse measures something else: sparse.mjs.
+ * --sparse and --decode measure something else: sparse.mjs and generation.mjs.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -35,6 +35,7 @@ const { values: options } = parseArgs({
     node: { type: 'boolean', default: false },
     browser: { type: 'boolean', default: false },
     sparse: { type: 'boolean', default: false },
+    decode: { type: 'boolean', default: false },
     picture: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     json: { type: 'string' },
@@ -115,9 +116,10 @@ async function runIn(name, { wasm, bytes }) {
   }
 }
 
-if (options.sparse) {
-  installPeers(); // what draws is among them
-  const { status } = spawnSync(newestNode(), [join(here, 'sparse.mjs'), ...process.argv.slice(2).filter(argument => argument !== '--sparse')], { stdio: 'inherit' });
+if (options.sparse || options.decode) {
+  installPeers(); // what draws is among them, and llama.cpp
+  const [own, file] = options.sparse ? ['--sparse', 'sparse.mjs'] : ['--decode', 'generation.mjs'];
+  const { status } = spawnSync(newestNode(), [join(here, file), ...process.argv.slice(2).filter(argument => argument !== own)], { stdio: 'inherit' });
   process.exit(status ?? 1);
 }
 process.once('SIGINT', () => process.exit(130)).once('SIGTERM', () => process.exit(143));
