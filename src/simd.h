@@ -72,14 +72,32 @@ SIMD_INLINE v128_t simd_dot_pairs(v128_t a, v128_t b) {
 #endif
 }
 
-/* sums + the same products in fours, as 32-bit numbers. b is the same four bytes four times. */
-SIMD_INLINE v128_t simd_dot(v128_t a, v128_t b, v128_t sums) {
+/* Sums of the same products in fours, 32-bit numbers. Without relaxed SIMD they are made of pairs, low ones and high ones apart (SIMD_DOT_PARTS), which
+ * are brought together at the end. */
 #ifdef LAM_RELAXED
-    return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, b, sums);
+enum { SIMD_DOT_PARTS = 1 };
 #else
-    const v128_t both = wasm_i16x8_extend_low_i8x16(b);
-    v128_t low = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(a), both), high = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(a), both);
-    return wasm_i32x4_add(sums, wasm_i32x4_add(wasm_i32x4_shuffle(low, high, 0, 2, 4, 6), wasm_i32x4_shuffle(low, high, 1, 3, 5, 7)));
+enum { SIMD_DOT_PARTS = 2 };
+#endif
+typedef struct simd_dots { v128_t part[SIMD_DOT_PARTS]; } simd_dots;
+
+/* b is the same four bytes four times. */
+SIMD_INLINE simd_dots simd_dot(v128_t a, v128_t b, simd_dots sums) {
+#ifdef LAM_RELAXED
+    sums.part[0] = wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, b, sums.part[0]);
+#else
+    const v128_t both = wasm_u16x8_extend_low_u8x16(b);   /* of the other kind than a: else LLVM makes two multiplications of each */
+    sums.part[0] = wasm_i32x4_add(sums.part[0], wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(a), both));
+    sums.part[1] = wasm_i32x4_add(sums.part[1], wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(a), both));
+#endif
+    return sums;
+}
+
+SIMD_INLINE v128_t simd_dot_total(simd_dots sums) {
+#ifdef LAM_RELAXED
+    return sums.part[0];
+#else
+    return wasm_i32x4_add(wasm_i32x4_shuffle(sums.part[0], sums.part[1], 0, 2, 4, 6), wasm_i32x4_shuffle(sums.part[0], sums.part[1], 1, 3, 5, 7));
 #endif
 }
 

@@ -14,13 +14,19 @@ typedef struct place {
 
 quantized_way quantized_way_taken = QUANTIZED_AS_FASTER;
 
+SIMD_INLINE simd_dots no_dots(void) {
+    simd_dots sums;
+    for (size_t i = 0; i < SIMD_DOT_PARTS; i++) sums.part[i] = simd_zero();
+    return sums;
+}
+
 /* An instruction for pairs shows itself beyond the range that we keep to: its sums stop at 32767. */
 static quantized_way way_here(void) {
     static volatile const uint32_t most = 0x7f7f7f7fu, beyond = 0xffffffffu;
     if (!SIMD_DOT_VARIES) return QUANTIZED_IN_FOURS;
     if (quantized_way_taken != QUANTIZED_AS_FASTER) return quantized_way_taken;
-    v128_t sum = simd_dot(wasm_i32x4_splat((int)most), wasm_i32x4_splat((int)beyond), simd_zero());
-    return wasm_i32x4_extract_lane(sum, 0) == 2 * 32767 ? QUANTIZED_IN_PAIRS : QUANTIZED_IN_FOURS;
+    const simd_dots sums = simd_dot(wasm_i32x4_splat((int)most), wasm_i32x4_splat((int)beyond), no_dots());
+    return wasm_i32x4_extract_lane(simd_dot_total(sums), 0) == 2 * 32767 ? QUANTIZED_IN_PAIRS : QUANTIZED_IN_FOURS;
 }
 
 /* ---- a tile: rows x panels, both constants where this is inlined ---- */
@@ -29,64 +35,93 @@ enum { FEW_ROWS = 2, MOST_ROWS = 6, MOST_VECTORS = 8, TILE_FLOATS = 64 };
 
 typedef struct tile_shape { quantized_way way; quantized_bits bits; size_t rows, panels; } tile_shape;
 
-SIMD_INLINE v128_t add_dot(tile_shape s, v128_t a, v128_t b, v128_t ones, v128_t sums) {
-    return s.way == QUANTIZED_IN_FOURS ? simd_dot(a, b, sums) : wasm_i32x4_add(sums, wasm_i32x4_dot_i16x8(simd_dot_pairs(a, b), ones));
+/* Ways that need one part use the first. */
+SIMD_INLINE simd_dots add_dot(tile_shape s, v128_t a, v128_t b, v128_t ones, simd_dots sums) {
+    if (s.way == QUANTIZED_IN_FOURS) return simd_dot(a, b, sums);
+    sums.part[0] = wasm_i32x4_add(sums.part[0], wasm_i32x4_dot_i16x8(simd_dot_pairs(a, b), ones));
+    return sums;
 }
+SIMD_INLINE v128_t total(tile_shape s, simd_dots sums) { return s.way == QUANTIZED_IN_FOURS ? simd_dot_total(sums) : sums.part[0]; }
+
+/* How many panels' sums there is room for in registers; of the others' weights a piece is read at a time, so that memory is still read in one stream. */
+SIMD_INLINE size_t panels_side_by_side(tile_shape s) { return s.way == QUANTIZED_IN_FOURS && SIMD_DOT_PARTS == 2 && s.panels == 4 ? 2 : s.panels; }
 
 /* sums [rows][2 * panels]: of one tap. */
 SIMD_INLINE void tap_of_8(tile_shape s, size_t k, const float *const *rows, const float *b, v128_t sums[][MOST_VECTORS]) {
     const v128_t ones = wasm_v128_load(quantized_constants.ones);
     const unsigned char *x[MOST_ROWS];
     v128_t code[MOST_ROWS];
+    simd_dots dots[MOST_ROWS][MOST_VECTORS];
     for (size_t r = 0; r < s.rows; r++) {
         x[r] = (const unsigned char *)(rows[r] + QUANTIZED_ROW_HEAD);
-        for (size_t v = 0; v < 2 * s.panels; v++) sums[r][v] = simd_zero();
+        for (size_t v = 0; v < 2 * s.panels; v++) dots[r][v] = no_dots();
     }
-    for (size_t at = 0; at < k; at += 4, b += QUANTIZED_NR) {
-        for (size_t r = 0; r < s.rows && s.rows <= FEW_ROWS; r++) code[r] = wasm_v128_load32_splat(x[r] + at);
-        for (size_t v = 0; v < 2 * s.panels; v += 2) {
-            const v128_t first = simd_load(b + v * 4), second = simd_load(b + v * 4 + 4);
-            for (size_t r = 0; r < s.rows; r++) {
-                if (s.rows > FEW_ROWS) code[r] = wasm_v128_load32_splat(x[r] + at);
-                sums[r][v] = add_dot(s, first, code[r], ones, sums[r][v]);
-                sums[r][v + 1] = add_dot(s, second, code[r], ones, sums[r][v + 1]);
+    const size_t side = panels_side_by_side(s), piece = side < s.panels ? 64 : k;
+    for (size_t from = 0, end; from < k; from = end) {
+        end = from + piece < k ? from + piece : k;
+        for (size_t v0 = 0; v0 < 2 * s.panels; v0 += 2 * side) {
+            const float *w = b + from / 4 * QUANTIZED_NR;
+            for (size_t at = from; at < end; at += 4, w += QUANTIZED_NR) {
+                for (size_t r = 0; r < s.rows && s.rows <= FEW_ROWS; r++) code[r] = wasm_v128_load32_splat(x[r] + at);
+                for (size_t v = v0; v < v0 + 2 * side; v += 2) {
+                    const v128_t first = simd_load(w + v * 4), second = simd_load(w + v * 4 + 4);
+                    for (size_t r = 0; r < s.rows; r++) {
+                        if (s.rows > FEW_ROWS) code[r] = wasm_v128_load32_splat(x[r] + at);
+                        dots[r][v] = add_dot(s, first, code[r], ones, dots[r][v]);
+                        dots[r][v + 1] = add_dot(s, second, code[r], ones, dots[r][v + 1]);
+                    }
+                }
             }
         }
     }
     for (size_t r = 0; r < s.rows; r++)
-        for (size_t v = 0; v < 2 * s.panels; v++) sums[r][v] = wasm_f32x4_convert_i32x4(sums[r][v]);
+        for (size_t v = 0; v < 2 * s.panels; v++) sums[r][v] = wasm_f32x4_convert_i32x4(total(s, dots[r][v]));
 }
 
-/* One block of k. whole: 16 times the high halves' products plus the low halves', low: the low halves' products. At most QUANTIZED_BLOCK of
+/* One block of k, `side` panels from p0 on. whole: 16 times the high halves' products plus the low halves', low: the low halves' products. At most QUANTIZED_BLOCK of
  * those come together, so that pairs of them stay within 16 bits. */
-SIMD_INLINE void dot_block(tile_shape s, const unsigned char *const *codes, const float *b, v128_t low_halves, v128_t ones, v128_t whole[][4],
-                           v128_t low[][4]) {
+SIMD_INLINE void dot_block(tile_shape s, size_t p0, size_t side, const unsigned char *const *codes, const float *b, v128_t low_halves, v128_t ones, simd_dots whole[][4],
+                           simd_dots low[][4]) {
     const unsigned char *x[MOST_ROWS];
     for (size_t r = 0; r < s.rows; r++) {
         x[r] = codes[r];
-        for (size_t p = 0; p < s.panels; p++) whole[r][p] = low[r][p] = simd_zero();
+        for (size_t p = p0; p < p0 + side; p++) whole[r][p] = low[r][p] = no_dots();
     }
     SIMD_KEEP_LOOP
     for (int i = 0; i < QUANTIZED_BLOCK / 4; i++, b += QUANTIZED_NR / 2) {
         v128_t code[MOST_ROWS];
         for (size_t r = 0; r < s.rows; r++, x[r - 1] += 4) code[r] = wasm_v128_load32_splat(x[r]);
-        for (size_t p = 0; p < s.panels; p++) {
+        for (size_t p = p0; p < p0 + side; p++) {
             const v128_t both = simd_load(b + p * 4), half = wasm_v128_and(both, low_halves);
             for (size_t r = 0; r < s.rows; r++) {
-                v128_t l = s.way == QUANTIZED_IN_FOURS ? simd_dot(half, code[r], low[r][p]) : simd_dot_pairs(half, code[r]);
+                if (s.way == QUANTIZED_IN_FOURS) low[r][p] = simd_dot(half, code[r], low[r][p]);
+                else low[r][p].part[0] = wasm_i16x8_add(low[r][p].part[0], simd_dot_pairs(half, code[r]));
                 whole[r][p] = add_dot(s, both, code[r], ones, whole[r][p]);
-                low[r][p] = s.way == QUANTIZED_IN_FOURS ? l : wasm_i16x8_add(low[r][p], l);
             }
         }
     }
 }
 
+/* Adds one block's products of panel p, scaled. */
+SIMD_INLINE void scale_block(tile_shape s, size_t p, const float *b, const int32_t *const *offsets, size_t block, v128_t ones, simd_dots whole[][4], simd_dots low[][4],
+                             v128_t sums[][MOST_VECTORS]) {
+    const v128_t scales = simd_load(b + QUANTIZED_BLOCK_CODES + p * 4);
+    const v128_t scale_low = wasm_i32x4_shl(scales, 16), scale_high = wasm_v128_and(scales, wasm_v128_load(quantized_constants.high_words));
+    for (size_t r = 0; r < s.rows; r++) {
+        v128_t l = s.way == QUANTIZED_IN_FOURS ? simd_dot_total(low[r][p]) : wasm_i32x4_dot_i16x8(low[r][p].part[0], ones);
+        v128_t h = wasm_i32x4_sub(total(s, whole[r][p]), l);
+        l = wasm_i32x4_add(l, wasm_v128_load32_splat(offsets[r] + block));
+        sums[r][2 * p] = simd_madd(wasm_f32x4_convert_i32x4(l), scale_low, sums[r][2 * p]);
+        sums[r][2 * p + 1] = simd_madd(wasm_f32x4_convert_i32x4(h), scale_high, sums[r][2 * p + 1]);
+    }
+}
+
 SIMD_INLINE void tap_of_4(tile_shape s, size_t k, const float *const *rows, const float *b, v128_t sums[][MOST_VECTORS]) {
     const v128_t low_halves = wasm_v128_load(quantized_constants.low_halves), ones = wasm_v128_load(quantized_constants.ones);
-    const size_t blocks = (k + QUANTIZED_BLOCK - 1) / QUANTIZED_BLOCK;
+    const size_t blocks = (k + QUANTIZED_BLOCK - 1) / QUANTIZED_BLOCK, side = panels_side_by_side(s);
     const unsigned char *x[MOST_ROWS];
     const int32_t *offsets[MOST_ROWS];
-    v128_t whole[MOST_ROWS][4], low[MOST_ROWS][4];
+    simd_dots whole[MOST_ROWS][4], low[MOST_ROWS][4];
     for (size_t r = 0; r < s.rows; r++) {
         offsets[r] = (const int32_t *)(const void *)(rows[r] + QUANTIZED_ROW_HEAD);
         x[r] = (const unsigned char *)(offsets[r] + blocks);
@@ -94,16 +129,9 @@ SIMD_INLINE void tap_of_4(tile_shape s, size_t k, const float *const *rows, cons
     for (size_t r = 0; r < s.rows; r++)
         for (size_t v = 0; v < 2 * s.panels; v++) sums[r][v] = simd_zero();
     for (size_t block = 0; block < blocks; block++, b += QUANTIZED_BLOCK_FLOATS) {
-        dot_block(s, x, b, low_halves, ones, whole, low);
-        for (size_t p = 0; p < s.panels; p++) {
-            const v128_t scales = simd_load(b + QUANTIZED_BLOCK_CODES + p * 4);
-            const v128_t scale_low = wasm_i32x4_shl(scales, 16), scale_high = wasm_v128_and(scales, wasm_v128_load(quantized_constants.high_words));
-            for (size_t r = 0; r < s.rows; r++) {
-                v128_t l = s.way == QUANTIZED_IN_FOURS ? low[r][p] : wasm_i32x4_dot_i16x8(low[r][p], ones), h = wasm_i32x4_sub(whole[r][p], l);
-                l = wasm_i32x4_add(l, wasm_v128_load32_splat(offsets[r] + block));
-                sums[r][2 * p] = simd_madd(wasm_f32x4_convert_i32x4(l), scale_low, sums[r][2 * p]);
-                sums[r][2 * p + 1] = simd_madd(wasm_f32x4_convert_i32x4(h), scale_high, sums[r][2 * p + 1]);
-            }
+        for (size_t p0 = 0; p0 < s.panels; p0 += side) {
+            dot_block(s, p0, side, x, b, low_halves, ones, whole, low);
+            for (size_t p = p0; p < p0 + side; p++) scale_block(s, p, b, offsets, block, ones, whole, low, sums);
         }
         for (size_t r = 0; r < s.rows; r++) x[r] += QUANTIZED_BLOCK;
     }
@@ -140,15 +168,16 @@ TILE(FOURS, 8, 2, 2) TILE(PAIRS, 8, 2, 2)
 TILE(FOURS, 8, 6, 1)
 TILE(FOURS, 4, 6, 1)
 
-/* Tiles by rows, of one panel; that for six is two of three where six have no room in V8's registers. First one row by four
- * panels, last two rows by two where a row of one panel, 32 bytes, would leave half of each cache line. */
+/* Tiles by rows, of one panel; that for six is two of three where six have no room in V8's registers, and those of three are of two and one where sums
+ * are in two parts. First one row by four panels, last two rows by two where a row of one panel, 32 bytes, would leave half of each cache line. */
 enum { BY_FOUR_PANELS = 0, BY_TWO_PANELS = MOST_ROWS + 1, TILE_KINDS };
-#define NAMES(way_name, bits, six, two) \
-    { tile_##way_name##_##bits##_1x4, tile_##way_name##_##bits##_1x1, tile_##way_name##_##bits##_2x1, tile_##way_name##_##bits##_3x1, NULL, NULL, six, two }
+#define FEW_NAMES(way_name, bits) tile_##way_name##_##bits##_1x4, tile_##way_name##_##bits##_1x1, tile_##way_name##_##bits##_2x1
+#define NAMES(way_name, bits, six, two) { FEW_NAMES(way_name, bits), tile_##way_name##_##bits##_3x1, NULL, NULL, six, two }
 static tile_function *const tiles[2][2][TILE_KINDS] = {
     { NAMES(FOURS, 4, tile_FOURS_4_6x1, NULL), NAMES(FOURS, 8, tile_FOURS_8_6x1, tile_FOURS_8_2x2) },
     { NAMES(PAIRS, 4, NULL, NULL), NAMES(PAIRS, 8, NULL, tile_PAIRS_8_2x2) },
 };
+static tile_function *const few_tiles[2][TILE_KINDS] = { { FEW_NAMES(FOURS, 4) }, { FEW_NAMES(FOURS, 8) } };
 
 /* ---- the whole ---- */
 
@@ -189,7 +218,7 @@ static void all_taps(tile_function *run, place last, size_t taps, size_t k, cons
 void quantized_gemm(float *c, size_t c_stride, const float *const *rows, quantized_bits bits, size_t taps, const float *packed,
                     size_t m, size_t n, size_t k, const gemm_epilogue *epilogue) {
     const gemm_epilogue e = epilogue ? *epilogue : (gemm_epilogue){ NULL, 0, LAM_IDENTITY };
-    tile_function *const *by_rows = tiles[way_here() == QUANTIZED_IN_PAIRS][bits == QUANTIZED_8];
+    tile_function *const *by_rows = SIMD_DOT_VARIES ? tiles[way_here() == QUANTIZED_IN_PAIRS][bits == QUANTIZED_8] : few_tiles[bits == QUANTIZED_8];
     const size_t panel_floats = quantized_panel_floats(bits, taps, k), tap_floats = (panel_floats - QUANTIZED_PANEL_HEAD) / taps;
     const int by_two = m == 2 && by_rows[BY_TWO_PANELS];
     const size_t width = (m == 1 ? 4 : by_two ? 2 : 1) * GEMM_NR;
