@@ -75,12 +75,16 @@ def is_matrix(name, parameter):
     return parameter.ndim >= 2 and "embed" not in name and not name.endswith("gate.weight")
 
 
+def write_weights(path, model):
+    save_file({name: tensor.half() for name, tensor in export(model).items()}, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").rename(path)
+
+
 def save(run, model, optimizers, texts, step):
     state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "passes": [pieces.passes for pieces in texts], "step": step}
     torch.save(state, run / "checkpoint.tmp")
     (run / "checkpoint.tmp").rename(run / "checkpoint.pt")
-    save_file({name: tensor.half() for name, tensor in export(model).items()}, run / "model.tmp")
-    (run / "model.tmp").rename(run / "model.safetensors")
+    write_weights(run / "model.safetensors", model)
     (run / "config.json").write_text(json.dumps({**CONFIG, "torch_dtype": "float16"}, indent=2) + "\n")
 
 
@@ -118,9 +122,13 @@ def main():
     log = (arguments.run / "log.txt").open("a", buffering=1)
     print("parameters: %d, active: %d; tokens: %d" % (*count_parameters(model), len(texts[0].ids)), file=log)
 
+    kept = arguments.resume and (arguments.run / "before.safetensors").exists()
     began = saved = time.time()
     sums = [0.0, 0.0, 0]
     while (left := end - time.time()) > 0:
+        if left < 60 * arguments.decay and not kept:
+            write_weights(arguments.run / "before.safetensors", model)
+            kept = True
         rate = min(1, (step + 1) / WARMUP_STEPS, left / (60 * arguments.decay))
         for optimizer, lr in zip(optimizers, (MUON_LR, ADAM_LR)):
             optimizer.param_groups[0]["lr"] = lr * rate
