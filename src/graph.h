@@ -39,6 +39,7 @@ typedef struct lam_run {
     size_t scratch_floats;
     float *shared;
     int position;             /* tokens that the session has seen before this run; 0 without a context */
+    int *paused;              /* 0 at first; left other than 0 by a layer that waits for weights from outside, which is then run again */
 } lam_run;
 
 enum {
@@ -77,6 +78,8 @@ struct lam_op {
     size_t (*packed)(const lam_graph *g, lam_node *node);
     /* Writes rows [first, first + rows) of weight input `in` into node->packed. */
     void (*pack)(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows);
+    /* Weight input `in` has arrived. NULL: nothing to do. */
+    void (*arrived)(const lam_graph *g, lam_node *node, int in);
     /* All weights of the node have arrived: fold biases and batch norm into node->packed. */
     lam_status (*finish)(const lam_graph *g, lam_node *node);
     /* Floats of working memory: per thread, and once for all threads. NULL: none. */
@@ -106,6 +109,7 @@ struct lam_node {
     float *packed;
     size_t packed_floats;
     lam_precision precision; /* of packed; f32 unless the op finds otherwise in `packed`: then packed begins as zeros */
+    int slots;               /* experts that packed has room for, the others being outside; 0: it has all */
     int removed;             /* fused into another */
     int waiting;             /* weights that have not arrived wholly */
     float *fold;             /* its norm as scale and then shift: in finish, and in pack where it came before the weight; else NULL */

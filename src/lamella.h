@@ -268,7 +268,8 @@ LAM_API void        *lam_session_input(lam_session *s, int input);    /* f32 or 
 /* Are the numbers in the inputs ones that the layers can use (ids within their tables)? Ask it before a run. */
 LAM_API lam_status   lam_session_check(lam_session *s);
 LAM_API void         lam_session_run(lam_session *s);
-/* Runs layers until `milliseconds` have passed; 1 when the last is done, 0 to be called again (so a caller can stop or breathe). */
+/* Runs layers until `milliseconds` have passed; 1 when the last is done, 0 to be called again (so a caller can stop or breathe), 2 when experts are wanted
+ * from outside (below; lam_session_run ends there). */
 LAM_API int          lam_session_step(lam_session *s, double milliseconds);
 LAM_API int          lam_output_count(const lam_graph *g);
 LAM_API lam_type     lam_output_type(const lam_graph *g, int output); /* LAM_F32 or LAM_I32 */
@@ -278,6 +279,24 @@ LAM_API int          lam_session_output_rank(const lam_session *s, int output);
 LAM_API int          lam_session_output_dim(const lam_session *s, int output, int axis);
 LAM_API size_t       lam_session_bytes(const lam_session *s);         /* arena */
 LAM_API size_t       lam_session_state_bytes(const lam_session *s, lam_precision precision);   /* caches that are kept in it */
+
+/* ---- experts that stay outside ------------------------------------------------------------------------------------ */
+
+/* Layers of experts, counted from 0, may have room ("slots") for some of their experts only, while all are kept, packed, by the caller. Between lam_plan and
+ * lam_compile they are told so. Then weights are loaded one after another, each whole: when the last row of an expert's weight has come, its packed form lies
+ * in slot 0, lam_expert_place bytes behind its beginning, until the next lam_load. Where such a layer comes in a run lam_session_step gives 2: the caller
+ * fills slots with what lam_session_wanted names, in that order as many as there are slots, says so with lam_expert_set, and steps on; where more were wanted than
+ * there are slots, the layer does those that are here and 2 comes again. */
+LAM_API int          lam_expert_layers(const lam_graph *g);
+LAM_API int          lam_expert_count(const lam_graph *g, int layer);
+LAM_API size_t       lam_expert_bytes(const lam_graph *g, int layer);                    /* of one slot */
+LAM_API lam_status   lam_expert_slots(lam_graph *g, int layer, int slots);               /* 1 to the count */
+LAM_API char        *lam_expert_slot(const lam_graph *g, int layer, int slot);
+LAM_API void         lam_expert_set(lam_graph *g, int layer, int slot, int expert);      /* what the slot holds from now on; -1: nothing */
+/* Of a weight: 0 the layer (-1: it is no expert's that is kept outside), 1 the expert, 2 bytes before it in the slot, 3 its bytes. */
+LAM_API int          lam_expert_place(const lam_graph *g, int weight, int what);
+LAM_API int          lam_session_waits(const lam_session *s);                            /* the layer that wants experts; -1: none */
+LAM_API int          lam_session_wanted(const lam_session *s, int from);                 /* the first expert that it wants, `from` or later; -1: none */
 
 /* ---- profile: figures of the last run, per layer after fusion ---------------------------------------------------- */
 

@@ -250,7 +250,7 @@ lam_status lam_session_prepare(lam_session *s) {
     if (status == LAM_OK) status = session_place(s);
     else s->planned = 0;
     s->ready = status == LAM_OK;
-    s->step = 0;
+    s->step = s->asked = s->paused = 0;
     return status;
 }
 
@@ -306,15 +306,23 @@ int lam_session_step(lam_session *s, double milliseconds) {
     if (s->context) s->filled = s->position;   /* what came after is overwritten from here on */
     pool_enter(s->pool);
     while (s->step < count) {
-        int layer = s->step++;
+        int layer = s->step;
         lam_run run = session_bind(s, layer);
+        run.paused = &s->paused;
+        if (run.node->slots && !s->asked) {
+            s->asked = 1;
+            break;
+        }
         if (run.node->op->run && shape_elements(&run.out.shape)) run.node->op->run(&run);
+        if ((s->asked = s->paused != 0)) break;
+        s->step++;
         double before = now;
         now = clock_milliseconds();
         if (s->profiling) s->milliseconds[layer] = now - before;
         if (now - start >= milliseconds) break;
     }
     pool_leave(s->pool);
+    if (s->asked) return 2;
     if (s->step < count) return 0;
     s->step = 0;
     if (s->context) advance(s);
@@ -322,6 +330,6 @@ int lam_session_step(lam_session *s, double milliseconds) {
 }
 
 void lam_session_run(lam_session *s) {
-    s->step = 0;
+    s->step = s->asked = s->paused = 0;
     while (!lam_session_step(s, 1e9)) {}
 }

@@ -22,6 +22,7 @@ struct lam_session {
     int ready;                /* prepare succeeded and no resize since */
     int stale;                /* the position has moved since prepare */
     int step;                 /* next layer of a run in progress */
+    int asked, paused;        /* of a layer whose experts are outside: the caller has been asked for them; where it goes on */
     int profiling;
     double *milliseconds;     /* [layer_count] */
     int context;              /* tokens that caches have room for; 0: nothing is kept between runs */

@@ -50,8 +50,8 @@ static lam_status allocate(lam_graph *g, lam_weight_info *w) {
 }
 
 static lam_status arrived_wholly(lam_graph *g, lam_node *n, int in, const void *argument) {
-    (void)in;
     (void)argument;
+    if (n->op->arrived && in >= 0) n->op->arrived(g, n, in);
     if (--n->waiting || !n->op->finish) return LAM_OK;
     int without = n->norm.mean != LAM_NONE && !n->fold && !(n->fold = norm_scale_shift(g, &n->norm));
     lam_status status = without ? LAM_ENOMEM : n->op->finish(g, n);
@@ -82,7 +82,7 @@ lam_status weights_allocate(lam_graph *g) {
             graph_fail(g, LAM_ENOMEM, "out of memory for %d kB of packed weights", (int)(n->packed_floats / 256));
             return LAM_ENOMEM;
         }
-        if (n->precision != LAM_PRECISION_F32) memset(n->packed, 0, n->packed_floats * sizeof(float));
+        if (n->precision != LAM_PRECISION_F32 || n->slots) memset(n->packed, 0, n->packed_floats * sizeof(float));
     }
     for (int i = 0; i < g->weight_count; i++)
         if (allocate(g, &g->weights[i]) != LAM_OK) return LAM_ENOMEM;
@@ -171,7 +171,8 @@ double lam_planned_bytes(const lam_graph *g, int context) {
     for (int i = 0; i < g->node_count; i++) {
         const lam_node *n = &g->nodes[i];
         floats += (double)n->packed_floats;
-        if (!n->removed && n->op->flags & OP_CACHE) floats += (double)(context / cache_stride(n)) * graph_shape(g, n->in[0])->dims[2];
+        /* In halves, as sessions keep most of them by default. */
+        if (!n->removed && n->op->flags & OP_CACHE) floats += 0.5 * (context / cache_stride(n)) * graph_shape(g, n->in[0])->dims[2];
     }
     for (int i = 0; i < g->weight_count; i++) {
         const lam_weight_info *w = &g->weights[i];

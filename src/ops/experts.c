@@ -8,18 +8,12 @@
 #include "../kernels/elementwise.h"
 #include "../memory.h"
 #include "../text.h"
+#include "experts.h"
 #include "ops.h"
-#include "product.h"
 
-enum { X, ROUTING, WEIGHTS };
-enum { GATE, UP, DOWN, PARTS };
-enum { TOKENS = 512, TILE_ROWS = 96, PIECE = 64, BLOCK_FLOATS = 128 * 1024 };
-
-typedef struct experts_params {
-    int count, chosen;
-    lam_activation activation;
-    lam_precision hidden, down;   /* of gate and up; of down */
-} experts_params;
+enum { X = EXPERTS_X, ROUTING = EXPERTS_ROUTING, WEIGHTS = EXPERTS_WEIGHTS };
+enum { GATE = EXPERTS_GATE, UP = EXPERTS_UP, DOWN = EXPERTS_DOWN, PARTS = EXPERTS_PARTS };
+enum { TOKENS = 512, TILE_ROWS = 96, PIECE = 64, BLOCK_FLOATS = 128 * 1024, LINE_FLOATS = 16 };
 
 static int last(const lam_shape *s) { return s->dims[s->rank - 1]; }
 
@@ -47,28 +41,19 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
 
 /* ---- weights ---- */
 
-typedef struct places {
-    product hidden, down;                          /* x by gate or up; hidden rows by down */
-    size_t hidden_floats, down_floats, expert;     /* of gate or up, of down, of all three */
-} places;
-
-static places places_of(const experts_params *p, const lam_shape *gate, const lam_shape *down) {
+experts_places experts_places_of(const lam_node *node, const lam_shape *gate, const lam_shape *down) {
+    const experts_params *p = node->params;
     size_t in = (size_t)gate->dims[1], inter = (size_t)gate->dims[0];
-    places s = { .hidden = { p->hidden, 1, in, inter }, .down = { p->down, 1, inter, (size_t)down->dims[0] } };
+    experts_places s = { .hidden = { p->hidden, 1, in, inter }, .down = { p->down, 1, inter, (size_t)down->dims[0] } };
     s.hidden_floats = product_packed_floats(&s.hidden);
     s.down_floats = product_packed_floats(&s.down);
     s.expert = 2 * s.hidden_floats + s.down_floats;
+    if (node->slots) s.table = ((size_t)p->count + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS;
     return s;
 }
 
-static places places_in(const lam_graph *g, const lam_node *node) {
-    return places_of(node->params, graph_shape(g, node->in[WEIGHTS + GATE]), graph_shape(g, node->in[WEIGHTS + DOWN]));
-}
-
-static const product *product_of(const places *s, int part) { return part == DOWN ? &s->down : &s->hidden; }
-
-static float *part_of(const lam_node *node, const places *s, size_t expert, int part) {
-    return node->packed + expert * s->expert + (size_t)part * s->hidden_floats;
+experts_places experts_places_in(const lam_graph *g, const lam_node *node) {
+    return experts_places_of(node, graph_shape(g, node->in[WEIGHTS + GATE]), graph_shape(g, node->in[WEIGHTS + DOWN]));
 }
 
 /* What all experts' weights of a kind can be kept in: the first of the precisions that are asked for. */
@@ -85,35 +70,38 @@ static lam_precision common_precision(const lam_graph *g, const lam_node *node, 
 
 static size_t packed(const lam_graph *g, lam_node *node) {
     experts_params *p = node->params;
-    places s = places_in(g, node);
+    experts_places s = experts_places_in(g, node);
     p->hidden = common_precision(g, node, GATE, UP, &s.hidden);
     p->down = common_precision(g, node, DOWN, DOWN, &s.down);
     node->precision = p->hidden > p->down ? p->hidden : p->down;
-    return scratch_times((size_t)p->count, places_in(g, node).expert);
+    s = experts_places_in(g, node);
+    size_t floats = scratch_times((size_t)(node->slots ? node->slots : p->count), s.expert);
+    return floats < SIZE_MAX / sizeof(float) - s.table ? floats + s.table : floats;
 }
 
+/* Experts that live outside pass through the first slot, one weight after another. */
 static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
-    places s = places_in(g, node);
+    experts_places s = experts_places_in(g, node);
     int part = (in - WEIGHTS) % PARTS;
-    const product *w = product_of(&s, part);
-    product_pack(g, w, part_of(node, &s, (size_t)((in - WEIGHTS) / PARTS), part), (size_t)first, (size_t)rows, data, 0, 1, w->k);
+    const product *w = experts_product(&s, part);
+    float *to = experts_part(node, &s, node->slots ? 0 : (size_t)((in - WEIGHTS) / PARTS), part);
+    if (node->slots && !g->weights[g->values[node->in[in]].weight].loaded) memset(to, 0, product_packed_floats(w) * sizeof(float));
+    product_pack(g, w, to, (size_t)first, (size_t)rows, data, 0, 1, w->k);
 }
 
-static lam_status finish(const lam_graph *g, lam_node *node) {
-    const experts_params *p = node->params;
-    places s = places_in(g, node);
-    for (size_t e = 0; e < (size_t)p->count; e++)
-        for (int part = GATE; part < PARTS; part++) product_bias(product_of(&s, part), part_of(node, &s, e, part), NULL);
-    return LAM_OK;
+static void arrived(const lam_graph *g, lam_node *node, int in) {
+    experts_places s = experts_places_in(g, node);
+    int part = (in - WEIGHTS) % PARTS;
+    product_bias(experts_product(&s, part), experts_part(node, &s, node->slots ? 0 : (size_t)((in - WEIGHTS) / PARTS), part), NULL);
 }
 
 /* ---- run ---- */
 
 typedef struct job {
     const lam_run *run;
-    places s;
+    experts_places s;
     size_t rows;                /* of x */
-    size_t expert, count;       /* at work, and how many tokens of it */
+    size_t expert, slot, count; /* at work, where it is, and how many tokens of it */
     int token[TOKENS];
     float *hidden, *prepared_hidden, *prepared;   /* [count, inter]; the same and x [rows] prepared, where they are */
     tile_grid grid;
@@ -122,7 +110,7 @@ typedef struct job {
 static size_t most_tokens(size_t rows) { return rows < TOKENS ? rows : TOKENS; }
 
 static job job_of(const lam_run *r) {
-    job j = { .run = r, .s = places_of(r->node->params, &r->in[WEIGHTS + GATE].shape, &r->in[WEIGHTS + DOWN].shape), .hidden = r->shared };
+    job j = { .run = r, .s = experts_places_of(r->node, &r->in[WEIGHTS + GATE].shape, &r->in[WEIGHTS + DOWN].shape), .hidden = r->shared };
     j.rows = shape_elements(&r->out.shape) / j.s.down.n;
     j.prepared_hidden = j.hidden + most_tokens(j.rows) * j.s.hidden.n;
     j.prepared = j.prepared_hidden + most_tokens(j.rows) * product_row_floats(&j.s.down);
@@ -130,7 +118,7 @@ static job job_of(const lam_run *r) {
 }
 
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
-    places s = places_of(r->node->params, &r->in[WEIGHTS + GATE].shape, &r->in[WEIGHTS + DOWN].shape);
+    experts_places s = experts_places_of(r->node, &r->in[WEIGHTS + GATE].shape, &r->in[WEIGHTS + DOWN].shape);
     size_t rows = shape_tail(&r->in[ROUTING].shape, 0) / (size_t)last(&r->in[ROUTING].shape);
     size_t hidden = scratch_times(most_tokens(rows), s.hidden.n + product_row_floats(&s.down)), x = scratch_times(rows, product_row_floats(&s.hidden));
     *per_thread = TILE_ROWS * PIECE;
@@ -152,7 +140,7 @@ static void compute_hidden(void *argument, int index, int thread) {
     const product *w = &j->s.hidden;
     const size_t prepared = product_row_floats(w), stride = prepared ? prepared : w->k;
     tile t = tile_at(&j->grid, index);
-    const float *rows[TILE_ROWS], *gate = part_of(r->node, &j->s, j->expert, GATE), *up = part_of(r->node, &j->s, j->expert, UP);
+    const float *rows[TILE_ROWS], *gate = experts_part(r->node, &j->s, j->slot, GATE), *up = experts_part(r->node, &j->s, j->slot, UP);
     float *piece = r->scratch + (size_t)thread * r->scratch_floats;
     for (size_t i = 0; i < t.rows; i++) rows[i] = (prepared ? j->prepared : r->in[X].data) + (size_t)j->token[t.row + i] * stride;
     gemm_epilogue activated = { .activation = p->activation };
@@ -172,7 +160,7 @@ static void add_down(void *argument, int index, int thread) {
     const product *w = &j->s.down;
     const size_t experts = (size_t)last(&r->in[ROUTING].shape), prepared = product_row_floats(w), stride = prepared ? prepared : w->k;
     tile t = tile_at(&j->grid, index);
-    const float *rows[TILE_ROWS], *down = part_of(r->node, &j->s, j->expert, DOWN);
+    const float *rows[TILE_ROWS], *down = experts_part(r->node, &j->s, j->slot, DOWN);
     float *piece = r->scratch + (size_t)thread * r->scratch_floats;
     for (size_t i = 0; i < t.rows; i++) rows[i] = (prepared ? j->prepared_hidden : j->hidden) + (t.row + i) * stride;
     for (size_t column = t.column, end = t.column + t.columns; column < end; column += PIECE) {
@@ -196,15 +184,31 @@ static size_t find_tokens(job *j, size_t row) {
     return row;
 }
 
+int experts_wants(const lam_tensor *routing, size_t expert) {
+    const size_t count = (size_t)last(&routing->shape), all = shape_elements(&routing->shape);
+    for (size_t i = expert; i < all; i += count)
+        if (routing->data[i] != 0) return 1;
+    return 0;
+}
+
+/* Where an expert is outside it ends, with *r->paused the expert's number + 1, and goes on there when it is called again. */
 static void run(const lam_run *r) {
     const experts_params *p = r->node->params;
     job j = job_of(r);
-    memset(r->out.data, 0, shape_elements(&r->out.shape) * sizeof(float));
-    product_prepare(&j.s.hidden, r->pool, j.prepared, r->in[X].data, j.rows, j.s.hidden.k);
-    for (j.expert = 0; j.expert < (size_t)p->count; j.expert++) {
+    if (!*r->paused) {
+        memset(r->out.data, 0, shape_elements(&r->out.shape) * sizeof(float));
+        product_prepare(&j.s.hidden, r->pool, j.prepared, r->in[X].data, j.rows, j.s.hidden.k);
+    }
+    for (j.expert = *r->paused ? (size_t)*r->paused - 1 : 0; j.expert < (size_t)p->count; j.expert++) {
+        int slot = experts_slot(r->node, j.expert);
+        j.slot = (size_t)slot;
         for (size_t row = 0; row < j.rows;) {
             row = find_tokens(&j, row);
             if (!j.count) continue;
+            if (slot < 0) {
+                *r->paused = (int)j.expert + 1;
+                return;
+            }
             j.grid = grid_of(&j, &j.s.hidden);
             pool_for(r->pool, tile_count(&j.grid), compute_hidden, &j);
             product_prepare(&j.s.down, r->pool, j.prepared_hidden, j.hidden, j.count, j.s.down.k);
@@ -212,6 +216,7 @@ static void run(const lam_run *r) {
             pool_for(r->pool, tile_count(&j.grid), add_down, &j);
         }
     }
+    *r->paused = 0;
 }
 
 /* Of the experts that the routing chooses, where it is a route's; else as if all were. */
@@ -221,8 +226,8 @@ static double flops(const lam_run *r) {
     return (double)shape_elements(&r->out.shape) / out * p->chosen * gate[0] * (4.0 * gate[1] + 2.0 * out);
 }
 
-static const lam_op op_experts = {
-    .name = "experts", .flags = OP_PACKS_CODES, .packs = ~0u << WEIGHTS, .shape = shape, .packed = packed, .pack = pack, .finish = finish,
+const lam_op op_experts = {
+    .name = "experts", .flags = OP_PACKS_CODES, .packs = ~0u << WEIGHTS, .shape = shape, .packed = packed, .pack = pack, .arrived = arrived,
     .scratch = scratch, .run = run, .flops = flops,
 };
 

@@ -9,7 +9,7 @@ typedef struct mixture { int in, inter, out, experts; lam_activation activation;
 
 static const char *const part_name[] = { "gate", "up", "down" };
 
-static lam_graph *record(const mixture *m) {
+static lam_graph *record_in(const mixture *m, lam_precision precision) {
     lam_graph *g = lam_graph_new();
     lam_value x = lam_input(g, LAM_F32, 3, (int[]){ LAM_ANY, LAM_ANY, m->in });
     lam_value routing = lam_input(g, LAM_F32, 3, (int[]){ LAM_ANY, LAM_ANY, m->experts });
@@ -18,11 +18,14 @@ static lam_graph *record(const mixture *m) {
         char name[32];
         snprintf(name, sizeof name, "%d.%s", i / 3, part_name[i % 3]);
         weights[i] = lam_weight(g, name, 2, i % 3 == 2 ? (int[]){ m->out, m->inter } : (int[]){ m->inter, m->in });
+        weights[i] = lam_weight_precision(g, weights[i], precision);
     }
     lam_output(g, lam_experts(g, x, routing, m->activation, m->experts, weights));
     free(weights);
     return g;
 }
+
+static lam_graph *record(const mixture *m) { return record_in(m, LAM_PRECISION_F32); }
 
 static double weight(int expert, int part, int i) {
     char name[32];
@@ -53,8 +56,26 @@ static void reference_experts(float *y, const float *x, const float *routing, in
     free(sum), free(hidden);
 }
 
+/* Experts that are outside: what a caller keeps. */
+typedef struct outside { lam_graph *g; int slots, turn, asked; char **pages; } outside;
+
+/* Fills slots with the wanted ones, the others' turn by turn, and steps on until the run is over. */
+static void run_paged(lam_session *s, outside *o) {
+    lam_session_run(s);
+    for (int layer; (layer = lam_session_waits(s)) >= 0; lam_session_step(s, 1e9)) {
+        const size_t bytes = lam_expert_bytes(o->g, layer);
+        CHECK(layer == 0 && ++o->asked < 10000, "layer %d of one, asked %d times", layer, o->asked);
+        int filled = 0;
+        for (int e = lam_session_wanted(s, 0); e >= 0 && filled < o->slots; e = lam_session_wanted(s, e + 1), filled++) {
+            int slot = o->turn++ % o->slots;
+            memcpy(lam_expert_slot(o->g, layer, slot), o->pages[e], bytes);
+            lam_expert_set(o->g, layer, slot, e);
+        }
+    }
+}
+
 /* `chosen` experts for each token, or none for the first; a copy of the output. */
-static float *mix(lam_graph *g, lam_pool *pool, int a, int b, int chosen, const mixture *m, float *expected) {
+static float *mix_with(lam_graph *g, lam_pool *pool, int a, int b, int chosen, const mixture *m, float *expected, outside *o) {
     int rows = a * b;
     lam_session *s = lam_session_new(g, pool);
     CHECK(lam_session_resize(s, 0, 3, (int[]){ a, b, m->in }) == LAM_OK && lam_session_resize(s, 1, 3, (int[]){ a, b, m->experts }) == LAM_OK &&
@@ -67,10 +88,77 @@ static float *mix(lam_graph *g, lam_pool *pool, int a, int b, int chosen, const 
     }
     if (expected) reference_experts(expected, x, routing, rows, m);
     for (int i = 0; i < rows * m->out; i++) lam_session_output(s, 0)[i] = NAN;
-    lam_session_run(s);
+    if (o) run_paged(s, o);
+    else lam_session_run(s);
     memcpy(y, lam_session_output(s, 0), (size_t)(rows * m->out) * sizeof *y);
     lam_session_free(s);
     return y;
+}
+
+static float *mix(lam_graph *g, lam_pool *pool, int a, int b, int chosen, const mixture *m, float *expected) {
+    return mix_with(g, pool, a, b, chosen, m, expected, NULL);
+}
+
+static void load_weight(lam_graph *g, int weight, int step) {
+    int rows = lam_weight_dim(g, weight, 0), elements = lam_weight_dim(g, weight, 1);
+    float *data = malloc((size_t)(rows * elements) * sizeof *data);
+    for (int i = 0; i < rows * elements; i++) data[i] = net_value(lam_weight_name(g, weight), i);
+    for (int r = 0; r < rows; r += step)
+        CHECK(lam_load(g, weight, LAM_F32, data + r * elements, r, rows - r < step ? rows - r : step) == LAM_OK, "%s", lam_graph_error(g));
+    free(data);
+}
+
+/* The same numbers whether experts are here or come in from outside, however few at a time, also when a run is given up in the middle. */
+static void paged(const mixture *m, lam_precision precision, int slots, int rows, lam_pool *pool) {
+    lam_graph *g[2] = { record_in(m, precision), record_in(m, precision) };
+    outside o = { .g = g[1], .slots = slots, .pages = calloc((size_t)m->experts, sizeof *o.pages) };
+    for (int i = 0; i < 2; i++)
+        CHECK(lam_plan(g[i]) == LAM_OK && lam_expert_layers(g[i]) == 1 && lam_expert_count(g[i], 0) == m->experts, "%s", lam_graph_error(g[i]));
+    CHECK(lam_expert_slots(g[1], 0, slots) == LAM_OK && lam_planned_bytes(g[1], 0) < lam_planned_bytes(g[0], 0) + 4.0 * (m->experts + 16), "%s", lam_graph_error(g[1]));
+    for (int e = 0; e < m->experts; e++) o.pages[e] = malloc(lam_expert_bytes(g[1], 0));
+    for (int i = 0; i < 2; i++) {
+        CHECK(lam_compile(g[i]) == LAM_OK, "%s", lam_graph_error(g[i]));
+        for (int w = lam_weight_count(g[i]) - 1; w >= 0; w--) {
+            load_weight(g[i], w, 5);
+            CHECK((lam_expert_place(g[i], w, 0) == 0) == i, "weight %d", w);
+            if (!i) continue;
+            int expert = lam_expert_place(g[i], w, 1), at = lam_expert_place(g[i], w, 2), bytes = lam_expert_place(g[i], w, 3);
+            CHECK(expert == atoi(lam_weight_name(g[i], w)) && (size_t)(at + bytes) <= lam_expert_bytes(g[i], 0), "expert %d, %d bytes at %d", expert, bytes, at);
+            memcpy(o.pages[expert] + at, lam_expert_slot(g[i], 0, 0) + at, (size_t)bytes);
+        }
+    }
+    for (int chosen = 1; chosen <= m->experts; chosen += 2) {
+        float *here = mix(g[0], NULL, 1, rows, chosen, m, NULL), *there = mix_with(g[1], pool, 1, rows, chosen, m, NULL, &o);
+        CHECK(!memcmp(here, there, (size_t)(rows * m->out) * sizeof *here), "precision %d, %d of %d experts in %d slots, %d rows", precision, chosen, m->experts, slots, rows);
+        free(here), free(there);
+    }
+    CHECK(o.asked > 0, "never asked");
+    lam_session *s = lam_session_new(g[1], NULL);
+    CHECK(lam_session_waits(s) == -1 && lam_session_wanted(s, 0) == -1, "waits before it runs");
+    lam_session_free(s);
+    for (int e = 0; e < m->experts; e++) free(o.pages[e]);
+    free(o.pages);
+    lam_graph_free(g[0]), lam_graph_free(g[1]);
+}
+
+static void paged_errors(void) {
+    const mixture m = { 5, 7, 5, 3, LAM_SILU };
+    for (int i = 0; i < 4; i++) {
+        lam_graph *g = i == 3 ? lam_graph_new() : record(&m);
+        if (i == 3) {
+            lam_value gate = lam_weight(g, "gate", 2, (int[]){ 7, 5 }), down = lam_weight(g, "down", 2, (int[]){ 5, 7 });
+            lam_output(g, lam_experts(g, lam_input(g, LAM_F32, 2, (int[]){ LAM_ANY, 5 }), lam_input(g, LAM_F32, 2, (int[]){ LAM_ANY, 1 }), LAM_SILU, 1,
+                                      (lam_value[]){ gate, gate, down }));
+        }
+        if (i) lam_plan(g);
+        lam_status status = lam_expert_slots(g, i == 2, i == 1 ? 4 : 1);
+        static const char *const messages[] = {
+            "experts: slots are settled between plan and compile", "experts: 4 slots in layer 0", "experts: 1 slots in layer 1",
+            ": weight \"gate\" is used twice and cannot be kept outside",
+        };
+        CHECK(status != LAM_OK && !strcmp(lam_graph_error(g), messages[i]), "\"%s\", expected \"%s\"", lam_graph_error(g), messages[i]);
+        lam_graph_free(g);
+    }
 }
 
 static void one(const mixture *m, int a, int b, int chosen, lam_pool *pool) {
@@ -153,7 +241,13 @@ int main(int argc, char **argv) {
         for (int rows = 1; rows <= 101; rows += 20) one(&mixtures[i], 1 + i % 2, rows, 1 + (int)check_size(0, (size_t)mixtures[i].experts - 1), pool);
     one(&(mixture){ 4, 6, 3, 2, LAM_SILU }, 3, 400, 2, pool);   /* more tokens than an expert takes at a time */
     one(&(mixture){ 6200, 3, 4, 2, LAM_SILU }, 1, 50, 1, pool);  /* rows longer than a block */
+    for (int precision = 0; precision < LAM_PRECISIONS; precision++)
+        for (int slots = 1; slots <= 4; slots++) {
+            paged(&mixtures[1], (lam_precision)precision, slots, slots % 2 ? 1 : 30, pool);
+            paged(&(mixture){ 64, 32, 64, 5, LAM_SILU }, (lam_precision)precision, slots, slots % 2 ? 530 : 3, slots % 2 ? pool : NULL);
+        }
     lam_pool_free(pool);
+    paged_errors();
     flops_and_nan();
     errors();
     return check_end("experts");
