@@ -18,6 +18,15 @@ import { I32, Runner } from '../web/runner.js';
 /** @typedef {import('./load.js').WeightsSource} WeightsSource */
 /** @typedef {import('./load.js').Progress} Progress */
 /**
+ * Experts outside: all of them lie packed in a file of this model's own, which goes with it; some are in the engine's memory, those that were wanted last.
+ * The numbers are the same. `model.experts` says how often what was wanted was there.
+ * @typedef {object} ExpertsOption
+ * @property {number} memory Bytes for experts that are in the engine's memory, of all layers together; at least one of each layer is.
+ * @property {'file' | 'memory'} [store] 'file' (default): in Node in `folder`, in browsers in the origin's private files. 'memory': in memory outside of the engine's.
+ * @property {string} [folder] In Node: where the file is. Default: the system's folder for temporary files.
+ * @property {(error: LamellaError) => void} [warn] Told where a browser has no files, and memory is taken instead. Default: `console.warn` of its message.
+ */
+/**
  * @typedef {object} CompileOwnOptions
  * @property {WeightsSource} [weights] A checkpoint: what `safetensors.open` takes (URL, path in Node, File, Blob, bytes, a list of shards), what
  *   it returns, a GGUF file (see models.fromGGUF), or an object or Map of name -> Tensor or { data, shape }. Needed if the module has weights.
@@ -39,6 +48,7 @@ import { I32, Runner } from '../web/runner.js';
  * @property {number} [memoryLimit] Bytes that the engine's memory may come to hold. Default: as many as it can, 4 GiB mostly. A model that needs more is refused before its
  *   numbers are fetched; the error says what would fit.
  * @property {number} [context] Tokens that a session is to have room for: counted when it is looked whether the model fits, no more (default 0).
+ * @property {ExpertsOption} [experts] Keep the experts of mixtures outside of the engine's memory, and bring in those that a run wants.
  * @property {boolean} [strict] false: tolerate weights in the checkpoint that the module does not have (default true).
  * @property {(progress: Progress) => void} [onProgress] Called as weights arrive.
  * @property {AbortSignal} [signal] Stops loading, frees everything and rejects with the signal's reason.
@@ -70,7 +80,7 @@ import { I32, Runner } from '../web/runner.js';
  */
 export async function compile(module, options = {}) {
   if (!(module instanceof Module)) throw badArgument('compile: module', 'a Module, new nn.Linear(2, 3)', module);
-  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal: given, inputs, methods, tokenizer, precision, cache = false, memoryLimit, context = 0, ...engineOptions } = options;
+  const { weights: source, prefix = '', strict = true, worker = false, onProgress, signal: given, inputs, methods, tokenizer, precision, cache = false, memoryLimit, context = 0, experts, ...engineOptions } = options;
   checkOptions({ prefix, strict, worker, onProgress, engineOptions });
   integer('compile: context', context, 0);
   if (memoryLimit !== undefined) finite('compile: memoryLimit', memoryLimit, 0);
@@ -92,16 +102,19 @@ export async function compile(module, options = {}) {
     const wanted = matchKeys(module, trace, opened.weights, { prefix, strict, partial: methods !== undefined });
     opened.weights.asNumbers?.(precisions !== undefined);
     if (!precisions) keepStored(trace, opened.weights, wanted);
+    const paging = experts === undefined ? null : await (await import('./experts/paging.js')).planPaging(local, experts);
     const [used, room] = [worker ? 0 : engine.exports.lam_memory_used() >>> 0, Math.min(memoryLimit ?? Infinity, engine.most)];
     if (local.measure(context) > room - used) {
       const measure = (/** @type {import('./precision.js').Precision} */ bits, /** @type {number} */ tokens) => measured(module, declared, engine, bits, tokens);
-      throw (await import('./fit.js')).refusal({ weights: local.measure(0), needed: local.measure(context), context, room, used, precision, measure });
+      throw (await import('./fit.js')).refusal({ weights: local.measure(0), needed: local.measure(context), context, room, used, precision, measure, paged: paging !== null });
     }
     if (worker) {
       runner = await startRemote(engine, threads);
       await runner.replay(local.calls);
       local.dispose();
+      if (paging) await runner.setSlots(paging.slots);
     }
+    if (paging) runner = await paging.wrap(runner);
     await loadWeights(runner, trace, opened.weights, wanted, { onProgress, signal });
     await runner.loaded();
     signal?.throwIfAborted();
@@ -132,7 +145,7 @@ function measured(module, declared, engine, precision, context) {
   const runner = new Runner(engine);
   try {
     record(module, declared, runner, precisionOf(precision));
-    return runner.measure(context);
+    return { bytes: runner.measure(context), layers: runner.expertLayers() };
   } finally {
     runner.dispose();
   }
@@ -147,7 +160,7 @@ function checkOptions({ prefix, strict, worker, onProgress, engineOptions }) {
   const known = ['wasm', 'build', 'threads'];
   const unknown = Object.keys(engineOptions).find((name) => !known.includes(name));
   if (unknown) {
-    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, precision, cache, memoryLimit, context, ${known.join(', ')}, tokenizer, worker, strict, onProgress, signal`);
+    throw new LamellaError('argument', `compile: there is no option "${unknown}"; known: weights, prefix, inputs, methods, precision, cache, memoryLimit, context, experts, ${known.join(', ')}, tokenizer, worker, strict, onProgress, signal`);
   }
 }
 

@@ -10,7 +10,20 @@ import { NOTHING } from '../web/runner.js';
 /** @typedef {import('./inputs.js').InputSpec} InputSpec */
 /** @typedef {import('./inputs.js').ModelInput} ModelInput */
 /** @typedef {import('../web/runner.js').LayerProfile} LayerProfile */
-/** @typedef {import('../web/runner.js').Runner | import('../web/worker.js').RemoteRunner} AnyRunner */
+/** @typedef {import('../web/runner.js').Runner | import('../web/worker.js').RemoteRunner | import('./experts/paging.js').PagedRunner} AnyRunner */
+/**
+ * Experts that are kept outside of the engine's memory.
+ * @typedef {object} ExpertsUse
+ * @property {number} count How many there are, in all layers.
+ * @property {number} slots For how many there is room in the engine's memory, and bytes of it.
+ * @property {number} memory
+ * @property {number} resident How many are there.
+ * @property {number} stored Bytes outside, of all.
+ * @property {number} hits How often a layer wanted an expert that was there,
+ * @property {number} misses how often one that was not,
+ * @property {number} rate and hits by both.
+ * @property {number} bytesRead
+ */
 /** @typedef {import('./module.js').Module} Module */
 /** @typedef {import('../web/runner.js').Range} Range */
 /** What forward returned, with the numbers of outputs where its tensors were: a number, null, or an array or object of these. @typedef {any} Structure */
@@ -165,6 +178,11 @@ export class Model {
   get memory() {
     const { weights, activations, caches, cacheFormats } = this.#runner?.bytes ?? NOTHING;
     return { weights, activations, caches, cacheFormats: { ...cacheFormats }, total: weights + activations + caches };
+  }
+
+  /** How the experts outside are used, since the model was loaded; null where all weights are in the engine's memory. @returns {ExpertsUse | null} */
+  get experts() {
+    return this.#runner && 'experts' in this.#runner ? this.#runner.experts : null;
   }
 
   /** Frees everything. What is still waiting is rejected with a LamellaError 'disposed'. May be called again. */

@@ -172,7 +172,7 @@ double lam_planned_bytes(const lam_graph *g, int context) {
         const lam_node *n = &g->nodes[i];
         floats += (double)n->packed_floats;
         /* In halves, as sessions keep most of them by default. */
-        if (!n->removed && n->op->flags & OP_CACHE) floats += 0.5 * (context / cache_stride(n)) * graph_shape(g, n->in[0])->dims[2];
+        if (!n->removed && n->op->flags & OP_CACHE) floats += (double)n->op->state(n, graph_shape(g, n->in[0]), context, LAM_PRECISION_F16);
     }
     for (int i = 0; i < g->weight_count; i++) {
         const lam_weight_info *w = &g->weights[i];

@@ -29,6 +29,23 @@ function serve(port) {
     return () => {};
   };
 
+  /**
+   * @param {'forward' | 'resume'} name
+   * @param {number} session
+   * @param {any} given
+   * @param {{ abortable: boolean, profile: boolean }} options
+   * @param {number} id The request's.
+   */
+  async function run(name, session, given, { abortable, profile }, id) {
+    const controller = abortable ? new AbortController() : null;
+    if (controller) running.set(id, controller);
+    try {
+      return await /** @type {Runner} */ (runner)[name](session, given, { signal: controller?.signal, profile });
+    } finally {
+      running.delete(id);
+    }
+  }
+
   /** @type {Record<string, (...args: any[]) => Promise<any>>} */
   const methods = {
     async start(engineOptions) {
@@ -36,15 +53,8 @@ function serve(port) {
       runner = new Runner(engine);
       return { build: engine.build, threads: engine.threads };
     },
-    async forward(session, inputs, { abortable, profile }, id) {
-      const controller = abortable ? new AbortController() : null;
-      if (controller) running.set(id, controller);
-      try {
-        return await /** @type {Runner} */ (runner).forward(session, inputs, { signal: controller?.signal, profile });
-      } finally {
-        running.delete(id);
-      }
-    },
+    forward: (session, inputs, options, id) => run('forward', session, inputs, options, id),
+    resume: (session, fills, options, id) => run('resume', session, fills, options, id),
   };
   return async (request) => {
     if ('thread' in request) {

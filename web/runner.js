@@ -10,7 +10,9 @@ import { breathe } from './breathe.js';
 /** @typedef {{ data: Float32Array | Int32Array, shape: number[] }} Numbers Int32Array where the graph's value is i32. */
 /** @typedef {[number, number]} Range The first and how many. */
 /** @typedef {{ path: string, name: string, shape: number[], milliseconds: number, flops: number, bytes: number, gflops: number }} LayerProfile */
-/** @typedef {{ outputs: Numbers[], layers: LayerProfile[] | null, bytes: MemoryUse, position: number }} Answer */
+/** @typedef {{ outputs: Numbers[], layers: LayerProfile[] | null, bytes: MemoryUse, position: number, waits?: Waits }} Answer */
+/** Why a run has stopped before its end: this layer of experts wants these, which may be outside. @typedef {{ layer: number, experts: number[] }} Waits */
+/** What a slot of a layer is to hold: layer, slot, expert, and its packed weights. @typedef {[number, number, number, Uint8Array][]} Fills */
 /**
  * Bytes held by a model.
  * @typedef {object} MemoryUse
@@ -26,12 +28,14 @@ import { breathe } from './breathe.js';
  * @property {Range} inputs Of the graph's.
  * @property {Range} outputs Of the graph's.
  * @property {number} context Tokens that it has room for, 0 when it keeps nothing.
- * @property {string | null} prepared Sizes it was last prepared for.
+ * @property {string} key Sizes it was last prepared for.
+ * @property {string | null} prepared The same; null while a run of them is not finished.
  * @property {boolean} closed
  */
 /**
  * @typedef {object} Compiled
  * @property {string[]} weights Names in the order of their numbers.
+ * @property {number[][] | null} places Where experts stay outside: of each weight its layer (-1: it stays here), its expert and the bytes before and of it in a slot.
  * @property {MemoryUse} bytes
  */
 
@@ -56,6 +60,9 @@ export class Runner {
     this.nextSession = 0;
     /** lam_type of each input. @type {number[]} */
     this.inputs = [];
+    /** Of experts outside, as in Compiled. @type {number[][] | null} */
+    this.places = null;
+    this.slotted = false;
     /** Where arrays and strings are put for the engine to read. */
     this.area = { at: 0, bytes: 0 };
     /** Where chunks of weights are put. */
@@ -158,6 +165,24 @@ export class Runner {
     return exports.lam_planned_bytes(this.graph, context);
   }
 
+  /** Layers of experts, once the graph is measured: how many each has, and bytes of one. @returns {{ count: number, bytes: number }[]} */
+  expertLayers() {
+    const { lam_expert_layers: layers, lam_expert_count: count, lam_expert_bytes: bytes } = this.engine.exports;
+    return Array.from({ length: layers(this.graph) }, (_, layer) => ({ count: count(this.graph, layer), bytes: bytes(this.graph, layer) >>> 0 }));
+  }
+
+  /**
+   * For so many experts each layer has room; all are kept outside.
+   * @param {number[]} slots
+   */
+  async setSlots(slots) {
+    this.measure(0);
+    this.slotted = true;
+    slots.forEach((count, layer) => {
+      if (this.engine.exports.lam_expert_slots(this.graph, layer, count) !== 0) throw this.error();
+    });
+  }
+
   /**
    * Fuses the graph and makes room for its weights.
    * @returns {Promise<Compiled>}
@@ -166,7 +191,8 @@ export class Runner {
     const { exports } = this.engine;
     if (exports.lam_compile(this.graph) !== 0) throw this.error();
     const weights = Array.from({ length: exports.lam_weight_count(this.graph) }, (_, i) => this.engine.string(exports.lam_weight_name(this.graph, i)));
-    return { weights, bytes: this.bytes };
+    if (this.slotted) this.places = weights.map((_, i) => [0, 1, 2, 3].map((what) => exports.lam_expert_place(this.graph, i, what)));
+    return { weights, bytes: this.bytes, places: this.places };
   }
 
   /**
@@ -176,11 +202,17 @@ export class Runner {
    * @param {Uint8Array} data
    * @param {number} first
    * @param {number} rows
+   * @returns {Promise<Uint8Array | null>} With the last row of a weight that is kept outside: the weight, packed.
    */
   async load(weight, type, data, first, rows) {
+    const { exports } = this.engine;
     this.reserve(this.staging, data.byteLength, 'a chunk of weights');
     this.engine.u8().set(data, this.staging.at);
-    if (this.engine.exports.lam_load(this.graph, weight, type, this.staging.at, first, rows) !== 0) throw this.error();
+    if (exports.lam_load(this.graph, weight, type, this.staging.at, first, rows) !== 0) throw this.error();
+    const [layer, , before, bytes] = this.places?.[weight] ?? [-1];
+    if (layer < 0 || exports.lam_loaded_rows(this.graph, weight) < exports.lam_weight_dim(this.graph, weight, 0)) return null;
+    const at = (exports.lam_expert_slot(this.graph, layer, 0) >>> 0) + before;
+    return this.engine.u8().slice(at, at + bytes);
   }
 
   /** All weights are there: frees what only loading needed. */
@@ -214,7 +246,7 @@ export class Runner {
       exports.lam_session_free(pointer);
       throw error;
     }
-    this.sessions.set(this.nextSession, { pointer, inputs, outputs, context, prepared: null, closed: false });
+    this.sessions.set(this.nextSession, { pointer, inputs, outputs, context, key: '', prepared: null, closed: false });
     return this.nextSession++;
   }
 
@@ -274,11 +306,34 @@ export class Runner {
     const status = exports.lam_session_check(pointer);
     if (status) throw this.sessionError(pointer, status);
     exports.lam_session_profile(pointer, Number(profile));
-    if (signal) await this.runInSlices(session, signal);
-    else exports.lam_session_run(pointer);
-    const [first, count] = session.outputs;
+    return this.resume(id, [], { signal, profile });
+  }
+
+  /**
+   * Goes on where `forward` has answered that it waits for experts.
+   * @param {number} id
+   * @param {Fills} fills
+   * @param {{ signal?: AbortSignal | null, profile?: boolean }} [options]
+   * @returns {Promise<Answer>}
+   */
+  async resume(id, fills, { signal = null, profile = false } = {}) {
+    const { exports } = this.engine;
+    const session = this.opened(id);
+    const { pointer, outputs: [first, count] } = session;
+    for (const [layer, slot, expert, bytes] of fills) {
+      this.engine.u8().set(bytes, exports.lam_expert_slot(this.graph, layer, slot) >>> 0);
+      exports.lam_expert_set(this.graph, layer, slot, expert);
+    }
+    await this.runInSlices(session, signal);
+    const layer = exports.lam_session_waits(pointer);
+    const rest = { bytes: this.bytes, position: exports.lam_session_position(pointer) };
+    if (layer >= 0) {
+      const experts = [];
+      for (let e = -1; (e = exports.lam_session_wanted(pointer, e + 1)) >= 0;) experts.push(e);
+      return { ...rest, outputs: [], layers: null, waits: { layer, experts } };
+    }
     const outputs = Array.from({ length: count }, (_, i) => this.output(pointer, first + i));
-    return { outputs, layers: profile ? this.layers(pointer) : null, bytes: this.bytes, position: exports.lam_session_position(pointer) };
+    return { ...rest, outputs, layers: profile ? this.layers(pointer) : null };
   }
 
   /**
@@ -296,21 +351,23 @@ export class Runner {
     const statuses = known ? [] : shapes.map((shape, i) => exports.lam_session_resize(session.pointer, first + i, ...this.marshal([shape.length, shape])));
     const status = statuses.find((s) => s !== 0) ?? exports.lam_session_prepare(session.pointer);
     if (status !== 0) throw this.sessionError(session.pointer, status);
-    session.prepared = key;
+    session.prepared = session.key = key;
   }
 
-  /** @param {OpenSession} session @param {AbortSignal} signal */
+  /**
+   * Until the run is over, or waits for experts.
+   * @param {OpenSession} session
+   * @param {AbortSignal | null} signal
+   */
   async runInSlices(session, signal) {
-    try {
-      for (;;) {
-        signal.throwIfAborted();
-        if (this.engine.exports.lam_session_step(session.pointer, SLICE)) return;
-        await breathe();
-        if (session.closed) throw new LamellaError('disposed', 'the model or its session was disposed during forward');
-      }
-    } catch (error) {
-      session.prepared = null;   // a prepare makes the next run begin at the first layer
-      throw error;
+    session.prepared = null;   // without an end a prepare makes the next run begin at the first layer
+    for (;;) {
+      signal?.throwIfAborted();
+      const status = this.engine.exports.lam_session_step(session.pointer, signal ? SLICE : Infinity);
+      if (status === 1) session.prepared = session.key;
+      if (status) return;
+      await breathe();
+      if (session.closed) throw new LamellaError('disposed', 'the model or its session was disposed during forward');
     }
   }
 

@@ -117,6 +117,11 @@ export class RemoteRunner {
     return compiled;
   }
 
+  /** @param {number[]} slots @returns {Promise<void>} */
+  setSlots(slots) {
+    return this.request('setSlots', [slots]);
+  }
+
   /**
    * @param {number} weight
    * @param {number} type
@@ -155,9 +160,30 @@ export class RemoteRunner {
    * @param {{ signal?: AbortSignal | null, profile?: boolean }} [options]
    * @returns {Promise<Answer>}
    */
-  async forward(session, inputs, { signal = null, profile = false } = {}) {
+  forward(session, inputs, options) {
+    return this.run('forward', [session, inputs], [], options);
+  }
+
+  /**
+   * @param {number} session
+   * @param {import('./runner.js').Fills} fills
+   * @param {{ signal?: AbortSignal | null, profile?: boolean }} [options]
+   * @returns {Promise<Answer>}
+   */
+  resume(session, fills, options) {
+    return this.run('resume', [session, fills], fills.map(([, , , bytes]) => /** @type {ArrayBuffer} */ (bytes.buffer)), options);
+  }
+
+  /**
+   * @param {string} method
+   * @param {any[]} args
+   * @param {Transferable[]} transfer
+   * @param {{ signal?: AbortSignal | null, profile?: boolean }} [options]
+   * @returns {Promise<Answer>}
+   */
+  async run(method, args, transfer, { signal = null, profile = false } = {}) {
     try {
-      const answer = await this.request('forward', [session, inputs, { abortable: signal !== null, profile }], { signal });
+      const answer = await this.request(method, [...args, { abortable: signal !== null, profile }], { signal, transfer });
       this.bytes = answer.bytes;
       return answer;
     } catch (error) {

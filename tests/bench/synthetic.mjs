@@ -4,8 +4,8 @@ import { createServer } from 'node:http';
 /** Bytes of a number. */
 const BYTES = { BF16: 2, F32: 4 };
 
-/** Noise that repeats: bf16 numbers of about a thirtieth. */
-const NOISE = new Uint16Array(1 << 20);
+/** Noise that repeats, after a number that no row's length divides: bf16 numbers of about a fiftieth. */
+const NOISE = new Uint16Array(1_000_003);
 {
   let state = 1;
   for (let i = 0; i < NOISE.length; i++) {
@@ -14,9 +14,10 @@ const NOISE = new Uint16Array(1 << 20);
   }
 }
 const noise = new Uint8Array(NOISE.buffer);
+const ones = new Uint8Array(new Uint16Array(1 << 14).fill(0x3f80).buffer);
 
 /**
- * The bytes of a file: its header and then for each tensor the noise from a place of its own on.
+ * The bytes of a file: its header and then for each tensor the noise from a place of its own on, or ones where it has one axis.
  * @param {[string, number[]][]} tensors All BF16.
  * @param {(name: string) => number} [seed]
  */
@@ -25,7 +26,7 @@ export function describeFile(tensors, seed = (name) => [...name].reduce((hash, c
   const places = tensors.map(([name, shape]) => {
     const begin = at;
     at += shape.reduce((a, b) => a * b, BYTES.BF16);
-    return { name, shape, begin, end: at, from: (seed(name) * 2) % noise.length };
+    return { name, shape, begin, end: at, from: (seed(name) >>> 1) % NOISE.length * 2 };
   });
   const entries = Object.fromEntries(places.map(({ name, shape, begin, end }) => [name, { dtype: 'BF16', shape, data_offsets: [begin, end] }]));
   const json = Buffer.from(JSON.stringify(entries));
@@ -38,9 +39,10 @@ export function describeFile(tensors, seed = (name) => [...name].reduce((hash, c
     for (let p = Math.max(begin, header.length) - header.length, last = end - header.length; p < last;) {
       while (places[i].end <= p) i++;
       const place = places[i];
-      const start = (place.from + p - place.begin) % noise.length;
       const count = Math.min(place.end, last) - p;
-      const piece = noise.subarray(start, Math.min(noise.length, start + count, start + (1 << 18)));
+      const from = place.shape.length > 1 ? noise : ones;
+      const start = (place.from + p - place.begin) % from.length;
+      const piece = from.subarray(start, Math.min(from.length, start + count, start + (1 << 18)));
       yield piece;
       p += piece.length;
     }
@@ -81,11 +83,11 @@ export async function serveFiles(files) {
 }
 
 /**
- * Tensors in shards of about so many bytes, with their index.
+ * Tensors in shards of about so many bytes.
  * @param {[string, number[]][]} tensors
  * @param {number} shardBytes
  */
-export function shardFiles(tensors, shardBytes) {
+export function shardTensors(tensors, shardBytes) {
   /** @type {[string, number[]][][]} */
   const shards = [[]];
   let bytes = 0;
@@ -98,6 +100,16 @@ export function shardFiles(tensors, shardBytes) {
     shards.at(-1).push(tensor);
     bytes += own;
   }
+  return shards;
+}
+
+/**
+ * The same as files, with their index.
+ * @param {[string, number[]][]} tensors
+ * @param {number} shardBytes
+ */
+export function shardFiles(tensors, shardBytes) {
+  const shards = shardTensors(tensors, shardBytes);
   const nameOf = (i) => `model-${String(i + 1).padStart(5, '0')}-of-${String(shards.length).padStart(5, '0')}.safetensors`;
   const map = Object.fromEntries(shards.flatMap((own, i) => own.map(([name]) => [name, nameOf(i)])));
   return { 'model.safetensors.index.json': { weight_map: map }, ...Object.fromEntries(shards.map((own, i) => [nameOf(i), describeFile(own)])) };
