@@ -4,7 +4,7 @@
 
 /** `shown`: what a value means that is no number. */
 const CONTROLS = [
-  { name: 'temperature', label: 'Temperature', kind: 'range', min: 0, max: 2, step: 0.05, value: 0.8, shown: { 0: 'the likeliest' } },
+  { name: 'temperature', label: 'Temperature', kind: 'range', min: 0, max: 2, step: 0.05, value: 0.7, shown: { 0: 'the likeliest' } },
   { name: 'topK', label: 'Top k', kind: 'number', min: 0, max: 100000, step: 1, value: 0, hint: '0: all' },
   { name: 'topP', label: 'Top p', kind: 'range', min: 0.05, max: 1, step: 0.01, value: 0.95, shown: { 1: 'all' } },
   { name: 'minP', label: 'Min p', kind: 'range', min: 0, max: 0.5, step: 0.01, value: 0.05, shown: { 0: 'off' } },

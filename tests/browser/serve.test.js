@@ -80,13 +80,14 @@ describe('the static server', () => {
 });
 
 describe('the job of "npm start"', () => {
-  it('prints the address, and the labels of a bundled picture with scores and times', async () => {
+  it('prints the address, the labels of a bundled picture with scores and times, and a story', async () => {
     const { stdout } = await promisify(execFile)(process.execPath, [path.join(ROOT, 'demo/serve.mjs'), '--once', '--port', '0']);
     assert.match(stdout, /http:\/\/127\.0\.0\.1:\d+\//);
     const scores = [...stdout.matchAll(/^ +(?:<\s)?([\d.]+)\s% {2}\S+ {2}\S/gmu)].map(match => Number(match[1]));
     assert.equal(scores.length, 5, stdout);
     assert.deepEqual(scores, [...scores].sort((a, b) => b - a));
     assert.match(stdout, /network run in [\d.]+ m?s/);
+    assert.match(stdout, /Once upon a time there was a little\s[^]{80,} \.\.\.\n\n {2}\d+ tokens\/s read, \d+ tokens\/s written\n/);
   });
 });
 

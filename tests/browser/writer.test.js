@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { checkpointAt } from '../../demo/language-checkpoint.js';
+import { checkpointAt, STORY_TELLER } from '../../demo/language-checkpoint.js';
 import { Writer } from '../../demo/writer.js';
 import { FIELDS, files, TEXT_CONFIG, TOKENIZER } from '../node/byte-model.js';
 import { BROWSERS, launch } from './browsers.mjs';
@@ -24,9 +24,10 @@ const SPOILT = {
 };
 const MADE = Object.fromEntries(Object.entries({ bytes: {}, ...SPOILT }).flatMap(([folder, other]) => Object.entries({ ...MAIN, ...other }).map(([name, content]) => [`${folder}/${name}`, content])));
 
-/** What Node writes: a text in 8 and 32 bits, the answers in a conversation, and what a GGUF file's model says. */
+const OPENING = 'The king had three daughters, and the youngest';
+/** What Node writes: a text in 8 and 32 bits, the answers in a conversation, the likeliest end of a story, and what a GGUF file's model says. */
 const GGUF = 'tests/reference/fixtures/gguf/deepseek2.gguf';
-const expected = { text: '', exact: '', answers: [], gguf: '' };
+const expected = { text: '', exact: '', answers: [], story: '', gguf: '' };
 before(async () => {
   const server = await startServer({ isolation: false, made: MADE });
   const checkpoint = await checkpointAt(`${server.url}made/bytes`);
@@ -42,6 +43,9 @@ before(async () => {
     expected.answers.push(answer);
     messages.push({ role: 'assistant', content: answer });
   }
+  const teller = await Writer.load(STORY_TELLER);
+  expected.story = await joined(teller.continue(OPENING, { temperature: 0, maxTokens: 24 }));
+  teller.dispose();
   const packed = await Writer.load(await checkpointAt(`${server.url}${GGUF}`), { precision: 'f32' });
   expected.gguf = await joined(packed.continue('Hi', { ...SAMPLING, temperature: 0, maxTokens: 12 }));
   packed.dispose();
@@ -87,6 +91,20 @@ for (const name of BROWSERS) {
       await until(page, 'an error shows', () => !document.querySelector('#writer-error').hidden);
       return text('#writer-error p');
     };
+
+    it('fetches the story-teller when it is first asked, which writes what it writes in Node', async () => {
+      const fetched = () => page.evaluate(() => performance.getEntriesByType('resource').some(({ name }) => name.includes('models/story/')));
+      assert.equal(await fetched(), false);
+      await page.evaluate(() => { document.querySelector('#writer-precision').value = 'f32'; });
+      await set({ temperature: 0, maxTokens: 24, prompt: '' });
+      await page.click('#writer-openings li:nth-child(2) button');
+      await status('Seed \\d+\\.$');
+      assert.equal(await fetched(), true);
+      assert.deepEqual(await written(), [OPENING + expected.story]);
+      assert.match(expected.story, /[a-z]{3,} [a-z]{2,} /);
+      assert.equal(await page.evaluate(() => document.querySelector('#writer-modes').hidden), true);
+      await page.evaluate(() => { document.querySelector('#writer-precision').value = 'q8'; });
+    });
 
     it('loads a checkpoint by the address of its folder', async () => {
       await load(`${server.url}made/bytes`);
@@ -218,6 +236,12 @@ for (const name of BROWSERS) {
       await page.click('#writer-cancel');
       await status('^Loading was cancelled\\.$');
       assert.equal(await page.evaluate(() => document.querySelector('#writer-loading').hidden && document.querySelector('#writer-error').hidden), true);
+    });
+
+    it('goes back to the story-teller', async () => {
+      await page.click('#writer-embedded');
+      await status('^The story-teller is loaded\\.');
+      assert.equal(await page.evaluate(() => document.querySelector('#writer-embedded').hidden), true);
     });
 
     it('has not gone wrong so far', async () => {
