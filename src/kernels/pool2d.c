@@ -1,5 +1,6 @@
 #include "pool2d.h"
 #include <stdint.h>
+#include <string.h>
 #include "../simd.h"
 
 enum { MEAN_ROWS = 32 };
@@ -131,22 +132,24 @@ void adaptive_avg_pool2d_f32(float *y, const float *x, const pool2d *p, size_t r
     }
 }
 
+/* y [c] += sums of `rows` rows, sixteen channels and the last ones. */
+SIMD_INLINE void add_channels(float *y, const float *x, size_t x_stride, size_t rows, size_t vectors, size_t n) {
+    v128_t acc[4];
+    for (size_t v = 0; v < vectors; v++) acc[v] = simd_zero();
+    for (size_t i = 0; i < rows; i++, x += x_stride)
+        for (size_t v = 0; v < vectors; v++) acc[v] = wasm_f32x4_add(acc[v], load(x + v * 4, n));
+    for (size_t v = 0; v < vectors; v++) store(y + v * 4, wasm_f32x4_add(load(y + v * 4, n), acc[v]), n);
+}
+
+static SIMD_NOINLINE void add_rows(float *y, const float *x, size_t x_stride, size_t rows, size_t c) {
+    size_t j = 0;
+    for (; j + 16 <= c; j += 16) add_channels(y + j, x + j, x_stride, rows, 4, 4);
+    for (; j + 4 <= c; j += 4) add_channels(y + j, x + j, x_stride, rows, 1, 4);
+    if (j < c) add_channels(y + j, x + j, x_stride, rows, 1, c - j);
+}
+
 void mean_rows_f32(float *y, const float *x, size_t x_stride, size_t rows, size_t c) {
-    window w = {x, rows / MEAN_ROWS, MEAN_ROWS, MEAN_ROWS * x_stride, x_stride};
-    window rest = {x + w.rows * w.row_step, 1, rows % MEAN_ROWS, 0, x_stride};
-    if (!w.rows || !rest.columns) {
-        mean_window(y, w.rows ? &w : &rest, c, (float)rows);
-        return;
-    }
-    /* Two windows of one sum: the rest first, then added to what the whole ones give. */
-    float part[64];
-    for (size_t j = 0; j < c; j += 64) {
-        size_t n = c - j < 64 ? c - j : 64;
-        window a = w, b = rest;
-        a.x += j;
-        b.x += j;
-        mean_window(part, &b, n, (float)rows);
-        mean_window(y + j, &a, n, (float)rows);
-        for (size_t i = 0; i < n; i++) y[j + i] += part[i];
-    }
+    memset(y, 0, c * sizeof *y);
+    for (size_t i = 0; i < rows; i += MEAN_ROWS) add_rows(y, x + i * x_stride, x_stride, rows - i < MEAN_ROWS ? rows - i : MEAN_ROWS, c);
+    for (size_t j = 0; j < c; j++) y[j] /= (float)rows;
 }

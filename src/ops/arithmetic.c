@@ -82,19 +82,20 @@ static void apply(void *argument, int index, int thread) {
     const arithmetic_params *p = j->run->node->params;
     size_t column = (size_t)(index % j->column_blocks) * CHUNK;
     size_t rest = (size_t)(index / j->column_blocks), row = rest % (size_t)j->row_blocks * j->row_block;
-    size_t plane = rest / (size_t)j->row_blocks, a = 0, b = 0, at = plane;
+    size_t plane = rest / (size_t)j->row_blocks, a = 0, b = 0, outer = plane;
     for (int i = l->rank - 3; i >= 0; i--) {
-        a += at % l->size[i] * l->a[i];
-        b += at % l->size[i] * l->b[i];
-        at /= l->size[i];
+        a += outer % l->size[i] * l->a[i];
+        b += outer % l->size[i] * l->b[i];
+        outer /= l->size[i];
     }
     int m = l->rank - 2, n = l->rank - 1;
     size_t rows = j->rows - row < j->row_block ? j->rows - row : j->row_block;
     size_t columns = j->columns - column < CHUNK ? j->columns - column : CHUNK;
     elementwise_operand x = { j->run->in[0].data + a + row * l->a[m] + column * l->a[n], l->a[m], l->a[n] };
     elementwise_operand y = { j->run->in[1].data + b + row * l->b[m] + column * l->b[n], l->b[m], l->b[n] };
-    elementwise_f32(j->run->out.data + (plane * j->rows + row) * j->columns + column, j->columns, (elementwise_op)p->op, &x, &y,
-                    NULL, rows, columns, j->run->node->activation);
+    size_t at = (plane * j->rows + row) * j->columns + column;
+    elementwise_f32(j->run->out.data + at, j->columns, (elementwise_op)p->op, &x, &y, j->run->add.data ? j->run->add.data + at : NULL, rows, columns,
+                    j->run->node->activation);
 }
 
 static void run(const lam_run *r) {
@@ -109,7 +110,7 @@ static void run(const lam_run *r) {
 }
 
 static const lam_op op_arithmetic = {
-    .name = "arithmetic", .flags = OP_IN_PLACE | OP_TAKES_ACTIVATION, .shape = shape, .run = run,
+    .name = "arithmetic", .flags = OP_IN_PLACE | OP_TAKES_ACTIVATION | OP_TAKES_ADD, .shape = shape, .run = run,
 };
 
 int arithmetic_is(const lam_node *node, lam_binary op) {

@@ -48,12 +48,17 @@ static void run(const lam_run *r) {
 
 static const lam_op op_layout = { .name = "layout", .shape = shape, .run = run };
 
+/* One channel, or one pixel, lies alike in both. */
+static const lam_op op_same = { .name = "layout", .flags = OP_VIEW, .shape = shape };
+
+static int is_same(const lam_shape *s) { return s->dims[1] == 1 || (s->dims[2] == 1 && s->dims[3] == 1); }
+
 lam_value graph_in_layout(lam_graph *g, lam_value x, lam_layout layout) {
     if (x < 0 || x >= g->value_count) return x;
     lam_value_info *v = &g->values[x];
     if (v->layout == layout || v->shape.rank != 4) return x;
     if (v->twin != LAM_NONE) return v->twin;
-    lam_value twin = graph_add(g, &op_layout, 1, &x, &(layout_params){ layout }, sizeof(layout_params), layout);
+    lam_value twin = graph_add(g, is_same(&v->shape) ? &op_same : &op_layout, 1, &x, &(layout_params){ layout }, sizeof(layout_params), layout);
     if (twin != LAM_BAD) {
         g->values[x].twin = twin;
         g->values[twin].twin = x;

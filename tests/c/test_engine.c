@@ -93,39 +93,61 @@ static void test_steps(void) {
     lam_graph_free(g);
 }
 
+/* Layers behind x [2, 8, 9, 11] in v, the last of them an output of 2 numbers times those returned in *width; returns how many. */
+typedef int record_chain(lam_graph *g, lam_value x, lam_value *v, int *width);
+
+static int record_residual(lam_graph *g, lam_value x, lam_value *v, int *width) {
+    v[0] = lam_conv2d(g, x, lam_weight(g, "w", 4, (int[]){ 8, 8, 3, 3 }), LAM_NONE, one, same, one, 1);
+    v[1] = lam_batch_norm(g, v[0], lam_weight(g, "b.mean", 1, (int[]){ 8 }), lam_weight(g, "b.var", 1, (int[]){ 8 }),
+                          lam_weight(g, "b.gain", 1, (int[]){ 8 }), LAM_NONE, 1e-3f);
+    v[2] = lam_arithmetic(g, v[1], x, LAM_ADD);
+    v[3] = lam_activate(g, v[2], LAM_RELU);
+    v[4] = lam_linear(g, lam_flatten(g, v[3], 2, 3), lam_weight(g, "fc", 2, (int[]){ 5, 99 }), LAM_NONE, 0, 5);
+    v[5] = lam_activate(g, v[4], LAM_GELU);
+    *width = 8 * 5;
+    return 6;
+}
+
+/* Squeeze and excitation, then a residual: one layer scales, adds and activates. */
+static int record_scale(lam_graph *g, lam_value x, lam_value *v, int *width) {
+    v[0] = lam_conv2d(g, x, lam_weight(g, "w", 4, (int[]){ 8, 8, 3, 3 }), LAM_NONE, one, same, one, 1);
+    v[1] = lam_flatten(g, lam_adaptive_avg_pool2d(g, v[0], one), 1, -1);
+    v[2] = lam_activate(g, lam_linear(g, v[1], lam_weight(g, "fc", 2, (int[]){ 8, 8 }), LAM_NONE, 0, 8), LAM_SIGMOID);
+    v[3] = lam_arithmetic(g, v[0], lam_reshape(g, v[2], 4, (int[]){ -1, 8, 1, 1 }), LAM_MUL);
+    v[4] = lam_arithmetic(g, v[3], x, LAM_ADD);
+    v[5] = lam_activate(g, v[4], LAM_RELU);
+    *width = 8 * 99;
+    return 6;
+}
+
 /* The same layers with every value an output, so that nothing fuses or shares memory. */
-static void test_fusion(void) {
+static void test_fusion(record_chain *record, int fewer, const char *fused) {
     float *result[2] = { NULL, NULL };
-    int layers[2];
+    int layers[2], width = 0;
     for (int apart = 0; apart < 2; apart++) {
         lam_graph *g = lam_graph_new();
-        lam_value x = lam_input(g, LAM_F32, 4, (int[]){ 2, 8, 9, 11 });
-        lam_value v[6], w = lam_weight(g, "w", 4, (int[]){ 8, 8, 3, 3 });
-        v[0] = lam_conv2d(g, x, w, LAM_NONE, one, same, one, 1);
-        v[1] = lam_batch_norm(g, v[0], lam_weight(g, "b.mean", 1, (int[]){ 8 }), lam_weight(g, "b.var", 1, (int[]){ 8 }),
-                              lam_weight(g, "b.gain", 1, (int[]){ 8 }), LAM_NONE, 1e-3f);
-        v[2] = lam_arithmetic(g, v[1], x, LAM_ADD);
-        v[3] = lam_activate(g, v[2], LAM_RELU);
-        v[4] = lam_linear(g, lam_flatten(g, v[3], 2, 3), lam_weight(g, "fc", 2, (int[]){ 5, 99 }), LAM_NONE, 0, 5);
-        v[5] = lam_activate(g, v[4], LAM_GELU);
-        lam_output(g, v[5]);
-        for (int i = 0; apart && i < 5; i++) lam_output(g, v[i]);
+        lam_value x = lam_input(g, LAM_F32, 4, (int[]){ 2, 8, 9, 11 }), v[8];
+        int count = record(g, x, v, &width), found = 0;
+        lam_output(g, v[count - 1]);
+        for (int i = 0; apart && i < count - 1; i++) lam_output(g, v[i]);
         /* Backwards the norm comes before the weight, so that rows are scaled as they come. */
         CHECK(lam_compile(g) == LAM_OK && net_load(g, 3, !apart) == LAM_OK, "%s", lam_graph_error(g));
         lam_session *s = lam_session_new(g, NULL);
         layers[apart] = lam_layer_count(s);
+        for (int i = 0; i < layers[apart]; i++) found |= !strcmp(lam_layer_name(s, i), fused);
+        CHECK(found == !apart, "%s is%s a layer", fused, found ? "" : " not");
         lam_session_resize(s, 0, 4, (int[]){ 2, 8, 9, 11 });
         CHECK(lam_session_prepare(s) == LAM_OK, "%s", lam_session_error(s));
         float *in = lam_session_input(s, 0);
         for (int i = 0; i < 2 * 8 * 99; i++) in[i] = net_value("x", i);
         lam_session_run(s);
-        result[apart] = malloc(80 * sizeof(float));
-        memcpy(result[apart], lam_session_output(s, 0), 80 * sizeof(float));
+        result[apart] = malloc((size_t)(2 * width) * sizeof(float));
+        memcpy(result[apart], lam_session_output(s, 0), (size_t)(2 * width) * sizeof(float));
         lam_session_free(s);
         lam_graph_free(g);
     }
-    CHECK(layers[0] < layers[1] - 3, "%d layers fused, %d apart: nothing was fused", layers[0], layers[1]);
-    CHECK(difference(result[0], result[1], 80) < 1e-4, "fused differs by %g", difference(result[0], result[1], 80));
+    CHECK(layers[0] + fewer <= layers[1], "%d layers fused, %d apart: nothing was fused", layers[0], layers[1]);
+    CHECK(difference(result[0], result[1], 2 * width) < 1e-4, "fused differs by %g", difference(result[0], result[1], 2 * width));
     free(result[0]), free(result[1]);
 }
 
@@ -520,7 +542,8 @@ int main(int argc, char **argv) {
     test_threads();
     test_resize();
     test_steps();
-    test_fusion();
+    test_fusion(record_residual, 4, "conv2d+batch_norm+add+relu");
+    test_fusion(record_scale, 3, "arithmetic+add+relu");
     test_shared_values();
     test_empty();
     test_profile();
