@@ -9,6 +9,7 @@
 #include "../kernels/gemm.h"
 #include "../text.h"
 #include "ops.h"
+#include "product.h"
 
 enum { Q, KV, WEIGHT };
 /* Queries that are carried into the latent space together. */
@@ -37,41 +38,45 @@ static lam_status shape(const lam_node *node, const lam_shape *in, lam_shape *ou
     return LAM_OK;
 }
 
-/* ---- weights: of each head W_UK twice, for either way, and W_UV ---- */
+/* ---- weights: of each head W_UK twice, for either way, and W_UV; in halves where fewer bits than f32's are wanted ---- */
 
 typedef struct head_weights { float *absorb, *key, *value; } head_weights;   /* packed [nope, c], [c, nope], [c, v] */
 
-static size_t head_floats(const mla_params *p, size_t c) {
-    return gemm_packed_floats((size_t)p->nope, c) + gemm_packed_floats(c, (size_t)p->nope) + gemm_packed_floats(c, (size_t)p->v);
-}
+static gemm_format format_of(const lam_node *node) { return node->precision == LAM_PRECISION_F32 ? GEMM_F32 : GEMM_F16; }
 
 static head_weights weights_of(const lam_node *node, size_t c, size_t head) {
     const mla_params *p = node->params;
-    head_weights w = { .absorb = node->packed + head * head_floats(p, c) };
-    w.key = w.absorb + gemm_packed_floats((size_t)p->nope, c);
-    w.value = w.key + gemm_packed_floats(c, (size_t)p->nope);
+    const gemm_format format = format_of(node);
+    const size_t nope = (size_t)p->nope, absorb = gemm_packed_floats_in(format, nope, c), key = gemm_packed_floats_in(format, c, nope);
+    head_weights w = { .absorb = node->packed + head * (absorb + key + gemm_packed_floats_in(format, c, (size_t)p->v)) };
+    w.key = w.absorb + absorb;
+    w.value = w.key + key;
     return w;
 }
 
 static size_t packed(const lam_graph *g, lam_node *node) {
     const mla_params *p = node->params;
-    return (size_t)p->heads * head_floats(p, (size_t)graph_shape(g, node->in[WEIGHT])->dims[1]);
+    const size_t c = (size_t)graph_shape(g, node->in[WEIGHT])->dims[1], nope = (size_t)p->nope;
+    if (product_precision(g, node->in[WEIGHT], SIZE_MAX, SIZE_MAX) != LAM_PRECISION_F32) node->precision = LAM_PRECISION_F16;
+    const gemm_format format = format_of(node);
+    return (size_t)p->heads * (gemm_packed_floats_in(format, nope, c) + gemm_packed_floats_in(format, c, nope) + gemm_packed_floats_in(format, c, (size_t)p->v));
 }
 
 /* Rows of a head are first those of W_UK [nope, c], then those of W_UV [v, c]. */
 static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
     (void)in;
     const mla_params *p = node->params;
+    const gemm_format format = format_of(node);
     size_t c = (size_t)graph_shape(g, node->in[WEIGHT])->dims[1], nope = (size_t)p->nope, v = (size_t)p->v;
     for (size_t r = (size_t)first; r < (size_t)(first + rows); r++, data += c) {
         head_weights w = weights_of(node, c, r / (nope + v));
         size_t i = r % (nope + v);
         if (i >= nope) {
-            gemm_pack_f32(w.value, c, 0, c, i - nope, 1, data, 1, c);
+            gemm_pack(format, w.value, c, 0, c, i - nope, 1, data, 1, c);
             continue;
         }
-        gemm_pack_f32(w.absorb, nope, i, 1, 0, c, data, c, 1);
-        gemm_pack_f32(w.key, c, 0, c, i, 1, data, 1, c);
+        gemm_pack(format, w.absorb, nope, i, 1, 0, c, data, c, 1);
+        gemm_pack(format, w.key, c, 0, c, i, 1, data, 1, c);
     }
 }
 
@@ -80,9 +85,9 @@ static lam_status finish(const lam_graph *g, lam_node *node) {
     size_t c = (size_t)graph_shape(g, node->in[WEIGHT])->dims[1], nope = (size_t)p->nope;
     for (size_t head = 0; head < (size_t)p->heads; head++) {
         head_weights w = weights_of(node, c, head);
-        gemm_pack_bias(w.absorb, nope, c, NULL);
-        gemm_pack_bias(w.key, c, nope, NULL);
-        gemm_pack_bias(w.value, c, (size_t)p->v, NULL);
+        gemm_bias(format_of(node), w.absorb, nope, c, NULL);
+        gemm_bias(format_of(node), w.key, c, nope, NULL);
+        gemm_bias(format_of(node), w.value, c, (size_t)p->v, NULL);
     }
     return LAM_OK;
 }
@@ -149,7 +154,7 @@ static void attend_latents(void *argument, int index, int thread) {
     float *q = j->run->scratch + (size_t)thread * j->run->scratch_floats;   /* [count, c + rope] */
     float *y = q + QUERIES * wide;                                          /* [count, c] */
     const float *from = whole.q + first * whole.q_stride;
-    gemm_f32_matrix(q, wide, from, whole.q_stride, w.absorb, count, n->c, n->nope, NULL);
+    gemm_matrix(format_of(j->run->node), q, wide, from, whole.q_stride, w.absorb, count, n->c, n->nope, NULL);
     for (size_t i = 0; i < count; i++) memcpy(q + i * wide + n->c, from + i * whole.q_stride + n->nope, n->rope * sizeof(float));
     head.q = q;
     head.y = y;
@@ -162,7 +167,7 @@ static void attend_latents(void *argument, int index, int thread) {
     head.low = -(ptrdiff_t)count;
     head.high += (ptrdiff_t)first;
     attention_f32(&head, 0, count, y + QUERIES * n->c);
-    gemm_f32_matrix(whole.y + first * whole.y_stride, whole.y_stride, y, n->c, w.value, count, n->v, n->c, NULL);
+    gemm_matrix(format_of(j->run->node), whole.y + first * whole.y_stride, whole.y_stride, y, n->c, w.value, count, n->v, n->c, NULL);
 }
 
 /* ---- a step: shared memory has the queries [b, t, heads, c + rope] in the latent space, then what they find [b, t, heads, c] ---- */
@@ -180,7 +185,7 @@ static void step_in(void *argument, int index, int thread) {
     size_t batch = (size_t)index / n->heads, head = (size_t)index % n->heads, wide = n->c + n->rope;
     attention_head whole = head_of(j, batch, head);
     float *q = step_queries(j, batch * n->t) + head * wide;
-    gemm_f32_matrix(q, n->heads * wide, whole.q, whole.q_stride, weights_of(j->run->node, n->c, head).absorb, n->t, n->c, n->nope, NULL);
+    gemm_matrix(format_of(j->run->node), q, n->heads * wide, whole.q, whole.q_stride, weights_of(j->run->node, n->c, head).absorb, n->t, n->c, n->nope, NULL);
     for (size_t i = 0; i < n->t; i++) memcpy(q + i * n->heads * wide + n->c, whole.q + i * whole.q_stride + n->nope, n->rope * sizeof(float));
 }
 
@@ -190,7 +195,7 @@ static void step_out(void *argument, int index, int thread) {
     const sizes *n = &j->n;
     size_t batch = (size_t)index / n->heads, head = (size_t)index % n->heads;
     attention_head whole = head_of(j, batch, head);
-    gemm_f32_matrix(whole.y, whole.y_stride, step_results(j, batch * n->t) + head * n->c, n->heads * n->c,
+    gemm_matrix(format_of(j->run->node), whole.y, whole.y_stride, step_results(j, batch * n->t) + head * n->c, n->heads * n->c,
                     weights_of(j->run->node, n->c, head).value, n->t, n->v, n->c, NULL);
 }
 
@@ -213,11 +218,11 @@ static void step_attend(void *argument, int index, int thread) {
 }
 
 /* Keys k [rows, nope + rope] and values v [rows, v] of one head for `rows` latents. */
-static void expand(const sizes *n, head_weights w, float *k, float *v, const float *kv, size_t rows) {
+static void expand(const sizes *n, gemm_format format, head_weights w, float *k, float *v, const float *kv, size_t rows) {
     size_t wide = n->c + n->rope, d = n->nope + n->rope;
-    gemm_f32_matrix(k, d, kv, wide, w.key, rows, n->nope, n->c, NULL);
+    gemm_matrix(format, k, d, kv, wide, w.key, rows, n->nope, n->c, NULL);
     for (size_t i = 0; i < rows; i++) memcpy(k + i * d + n->nope, kv + i * wide + n->c, n->rope * sizeof(float));
-    gemm_f32_matrix(v, n->v, kv, wide, w.value, rows, n->v, n->c, NULL);
+    gemm_matrix(format, v, n->v, kv, wide, w.value, rows, n->v, n->c, NULL);
 }
 
 /* One head over keys and values made for it. */
@@ -233,7 +238,7 @@ static void attend_expanded(void *argument, int index, int thread) {
     for (size_t i = 0, rows; i < n->s; i += rows) {
         rows = whole || n->s - i < PART_KEYS ? n->s - i : PART_KEYS;
         if (!whole) kept_read(rest, kv.width, &kv, i, rows, 0, kv.width);
-        expand(n, w, k + i * d, v + i * n->v, whole ? kv.data : rest, rows);
+        expand(n, format_of(j->run->node), w, k + i * d, v + i * n->v, whole ? kv.data : rest, rows);
     }
     head.d = d;
     head.dv = n->v;

@@ -38,13 +38,14 @@ static void naive(const sizes *n, const float *q, const float *kv, const float *
     free(p);
 }
 
-static void check_sizes(sizes n, lam_pool *pool) {
+/* Weights in f32, or asked for in fewer bits: then in halves. */
+static void check_kept(sizes n, lam_pool *pool, lam_precision precision) {
     int wide = n.c + n.rope, rows = n.heads * (n.nope + n.v), q_width = n.heads * (n.nope + n.rope), y_width = n.heads * n.v;
     size_t q_floats = (size_t)(n.b * n.t * q_width), kv_floats = (size_t)(n.b * n.s * wide);
     float *q = check_floats(q_floats), *kv = check_floats(kv_floats), *w = check_floats((size_t)(rows * n.c)), scale = 0.7f;
     lam_graph *g = lam_graph_new();
     lam_value x = lam_input(g, LAM_F32, 3, (int[]){ LAM_ANY, LAM_ANY, q_width }), l = lam_input(g, LAM_F32, 3, (int[]){ LAM_ANY, LAM_ANY, wide });
-    lam_output(g, lam_mla(g, x, l, lam_weight(g, "kv_b", 2, (int[]){ rows, n.c }), n.heads, n.nope, n.rope, n.v, scale));
+    lam_output(g, lam_mla(g, x, l, lam_weight_precision(g, lam_weight(g, "kv_b", 2, (int[]){ rows, n.c }), precision), n.heads, n.nope, n.rope, n.v, scale));
     CHECK(lam_compile(g) == LAM_OK, "%s", lam_graph_error(g));
     load(g, w, rows, n.c, (int)check_size(1, (size_t)rows));
     lam_session *s = lam_session_new(g, pool);
@@ -54,6 +55,7 @@ static void check_sizes(sizes n, lam_pool *pool) {
     memcpy(lam_session_input(s, 0), q, q_floats * sizeof(float));
     memcpy(lam_session_input(s, 1), kv, kv_floats * sizeof(float));
     lam_session_run(s);
+    CHECK(!strncmp(lam_layer_name(s, 0), "f16 ", 4) == (precision != LAM_PRECISION_F32), "a layer is %s", lam_layer_name(s, 0));
     double *y = malloc((size_t)n.v * sizeof *y), worst = 0, largest = 0;
     for (int b = 0; b < n.b; b++)
         for (int i = 0; i < n.t; i++)
@@ -64,7 +66,7 @@ static void check_sizes(sizes n, lam_pool *pool) {
                     largest = fmax(largest, fabs(y[k]));
                 }
             }
-    CHECK(worst <= 1e-5 * largest, "b %d t %d s %d c %d heads %d nope %d rope %d v %d: %g of %g", n.b, n.t, n.s, n.c, n.heads, n.nope, n.rope, n.v,
+    CHECK(worst <= (precision == LAM_PRECISION_F32 ? 1e-5 : 2e-3) * largest, "b %d t %d s %d c %d heads %d nope %d rope %d v %d: %g of %g", n.b, n.t, n.s, n.c, n.heads, n.nope, n.rope, n.v,
           worst, largest);
     free(y);
     lam_session_free(s);
@@ -72,6 +74,11 @@ static void check_sizes(sizes n, lam_pool *pool) {
     check_free(q);
     check_free(kv);
     check_free(w);
+}
+
+static void check_sizes(sizes n, lam_pool *pool) {
+    check_kept(n, pool, LAM_PRECISION_F32);
+    check_kept(n, pool, (lam_precision)check_size(LAM_PRECISION_F16, LAM_Q4));
 }
 
 static void check_refusal(int q_width, int kv_width, int rows, const char *expected) {

@@ -318,6 +318,67 @@ static void any(lam_precision precision, int exact) {
     conv(precision, exact, 1, 1, 40, 3, 0);   /* depthwise */
 }
 
+/* ---- CLIP's attention pool: its weights are kept in halves where fewer bits are asked for ---- */
+
+typedef struct pool_case { int c, heads, out, twice; lam_precision q, k, v, o; } pool_case;
+
+static lam_graph *record_pool(const pool_case *p, int plain) {
+    static const char *const names[] = { "position", "wq", "bq", "wk", "bk", "wv", "bv", "wo", "bo" };
+    const lam_precision wanted[] = { p->q, p->k, p->v, p->o };
+    lam_graph *g = lam_graph_new();
+    lam_value x = lam_input(g, LAM_F32, 4, (int[]){ LAM_ANY, p->c, 3, 4 }), v[11];
+    for (int i = 0; i < 11; i++) {
+        int rows = i == 0 ? 13 : i > 6 ? p->out : p->c;
+        v[i] = i > 8 ? LAM_NONE : lam_weight(g, names[i], i && i % 2 == 0 ? 1 : 2, (int[]){ rows, p->c });
+        if (i % 2 && i < 9 && !plain) v[i] = lam_weight_precision(g, v[i], wanted[i / 2]);
+    }
+    lam_output(g, lam_attention_pool2d(g, x, v, p->heads, 1e-5f, p->twice));
+    CHECK(lam_compile(g) == LAM_OK, "%s", lam_graph_error(g));
+    return g;
+}
+
+static float *run_pool(lam_graph *g, lam_pool *pool, const float *x, int images, int c, int out) {
+    lam_session *s = lam_session_new(g, pool);
+    CHECK(lam_session_resize(s, 0, 4, (int[]){ images, c, 3, 4 }) == LAM_OK && lam_session_prepare(s) == LAM_OK, "%s", lam_session_error(s));
+    memcpy(lam_session_input(s, 0), x, (size_t)(images * c * 12) * sizeof *x);
+    lam_session_run(s);
+    float *y = malloc((size_t)(images * out) * sizeof *y);
+    memcpy(y, lam_session_output(s, 0), (size_t)(images * out) * sizeof *y);
+    lam_session_free(s);
+    return y;
+}
+
+static void attention_pool(pool_case p) {
+    lam_graph *plain = record_pool(&p, 1), *small = record_pool(&p, 0);
+    float *weights[MOST_WEIGHTS], *x = check_floats((size_t)(3 * p.c * 12));
+    lam_pool *pool = lam_pool_new(3);
+    for (int i = 0; i < lam_weight_count(plain); i++) weights[i] = check_floats((size_t)(lam_weight_dim(plain, i, 0) * row_elements(plain, i)));
+    for (int i = 1; i < lam_weight_count(plain); i += 2)   /* as large as those of a model: keys that differ, not a softmax of one token */
+        for (int k = 0; k < lam_weight_dim(plain, i, 0) * p.c; k++) weights[i][k] *= 1.5f / sqrtf((float)p.c);
+    CHECK(load(plain, weights) == LAM_OK && load(small, weights) == LAM_OK, "%s%s", lam_graph_error(plain), lam_graph_error(small));
+    float *expected = run_pool(plain, NULL, x, 3, p.c, p.out), *y = run_pool(small, NULL, x, 3, p.c, p.out), *z = run_pool(small, pool, x, 3, p.c, p.out);
+    CHECK(!memcmp(y, z, (size_t)(3 * p.out) * sizeof *y), "3 threads give something else");
+    CHECK(memcmp(y, expected, (size_t)(3 * p.out) * sizeof *y), "nothing was rounded");
+    check_close(y, expected, (size_t)(3 * p.out), 2e-3, "halves");
+    CHECK(lam_packed_bytes(small) < lam_packed_bytes(plain), "%zu bytes, f32 %zu", lam_packed_bytes(small), lam_packed_bytes(plain));
+    free(expected), free(y), free(z);
+    for (int i = 0; i < lam_weight_count(plain); i++) check_free(weights[i]);
+    check_free(x);
+    lam_pool_free(pool);
+    lam_graph_free(plain), lam_graph_free(small);
+}
+
+static void attention_pools(void) {
+    for (int twice = 0; twice < 2; twice++) {
+        for (lam_precision p = LAM_PRECISION_F16; p < LAM_PRECISIONS; p++) {
+            attention_pool((pool_case){ 64, 2, 40, twice, p, p, p, p });
+            attention_pool((pool_case){ 96, 12, 20, twice, p, p, p, p });
+        }
+        attention_pool((pool_case){ 128, 4, 16, twice, LAM_Q4, LAM_PRECISION_F32, LAM_Q8, LAM_PRECISION_F16 });
+        attention_pool((pool_case){ 128, 4, 16, twice, LAM_PRECISION_F32, LAM_Q8, LAM_PRECISION_F16, LAM_PRECISION_F32 });
+    }
+}
+
 /* Two convolutions of one picture, whose zeros around it lie in the same memory, and a residual layer behind them. */
 static lam_graph *record_several(lam_precision precision) {
     lam_graph *g = lam_graph_new();
@@ -424,6 +485,7 @@ int main(int argc, char **argv) {
         every_allocation(precision);
     }
     several();
+    attention_pools();
     errors();
     printf("least cosine of q8 %.7f, of q4 %.7f\n", worst_cosine[LAM_Q8], worst_cosine[LAM_Q4]);
     return check_end("precision");
