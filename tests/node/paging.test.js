@@ -195,7 +195,7 @@ describe('experts outside', () => {
   });
 
   it('a model that fits only so is refused with this advice', async () => {
-    await assert.rejects(load(null, { memoryLimit: 700_000, threads: 1 }), /with precision: 'q8' it is \d+ kB, which fits/);
+    await assert.rejects(load(null, { memoryLimit: 600_000, threads: 1 }), /with precision: 'q8' it is \d+ kB, which fits/);
     const whole = await load(null, { precision: 'q4' });
     const needed = whole.memory.weights;
     whole.dispose();
