@@ -62,7 +62,7 @@ import { I32, Runner } from '../web/runner.js';
 
 /**
  * Makes a network out of a module and a checkpoint: records `forward`, checks every name and shape, streams the weights into the engine. Where all sizes but the
- * batch are known, it then runs on zeros for up to 20 ms, so that the first forward is not slower than others (more than 64 MB of weights only if they took long).
+ * batch are known, it then runs on zeros for up to 45 ms, so that the first forward is not slower than others (more than 64 MB of weights only if they took long).
  *
  *     const model = await compile(new models.ModifiedResNet({ layers: [3, 4, 6, 3], outputDim: 1024, heads: 32 }),
  *       { weights: 'open_clip_model.safetensors', prefix: 'visual.', onProgress: (p) => { bar.value = p.loaded / p.total; } });
