@@ -141,3 +141,17 @@ export function buildsHere() {
   const { relaxed, threads } = features();
   return ['simd', 'relaxed'].filter((build) => build === 'simd' || relaxed).flatMap((build) => (threads ? [build, `${build}-threads`] : [build]));
 }
+
+/** Cosines between rows of two tensors, least first. @param {import('../../js/index.js').Tensor} y @param {import('../../js/index.js').Tensor} expected */
+export function cosines(y, expected) {
+  const size = /** @type {number} */ (expected.shape.at(-1));
+  return Array.from({ length: expected.data.length / size }, (_, row) => {
+    let [dot, a, b] = [0, 0, 0];
+    for (let i = row * size; i < (row + 1) * size; i++) {
+      dot += y.data[i] * expected.data[i];
+      a += y.data[i] ** 2;
+      b += expected.data[i] ** 2;
+    }
+    return dot / Math.sqrt(a * b);
+  }).sort((a, b) => a - b);
+}

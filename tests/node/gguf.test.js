@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chat, compile, complete, F, LamellaError, models, Module, Parameter, safetensors, Tensor, text } from '../../js/index.js';
 import { openGguf } from '../../js/gguf/gguf_weights.js';
-import { error } from './fixtures.js';
+import { cosines, error } from './fixtures.js';
 
 const build = /** @type {any} */ (process.env.LAMELLA_BUILD);
 const path = (/** @type {string} */ name) => fileURLToPath(new URL(`../reference/fixtures/gguf/${name}`, import.meta.url));
@@ -16,20 +16,6 @@ async function reference(name) {
   const [ids, logits] = [await opened.tensor('ids'), await opened.tensor('logits')];
   await opened.close();
   return { ids: new Tensor(/** @type {Int32Array} */ (ids.data), ids.shape), logits: new Tensor(logits.toFloat32(), logits.shape), encodings: JSON.parse(opened.metadata.encodings) };
-}
-
-/** Cosines of rows, least first. @param {Tensor} y @param {Tensor} expected */
-function cosines(y, expected) {
-  const size = /** @type {number} */ (expected.shape.at(-1));
-  return Array.from({ length: expected.data.length / size }, (_, row) => {
-    let [dot, a, b] = [0, 0, 0];
-    for (let i = row * size; i < (row + 1) * size; i++) {
-      dot += y.data[i] * expected.data[i];
-      a += y.data[i] ** 2;
-      b += expected.data[i] ** 2;
-    }
-    return dot / Math.sqrt(a * b);
-  }).sort((a, b) => a - b);
 }
 
 describe('blocks', () => {

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { compile, F, image, LamellaError, models, Module, nn, safetensors, Tensor } from '../../js/index.js';
-import { buildsHere, error } from './fixtures.js';
+import { buildsHere, cosines, error } from './fixtures.js';
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const numbers = (/** @type {number[]} */ shape, n = 1, scale = 1) => {
@@ -18,20 +18,6 @@ const numbers = (/** @type {number[]} */ shape, n = 1, scale = 1) => {
 const weightsOf = (module) => Object.fromEntries([...module.stateDict()].map(([name, { shape }], n) => [name, shape.length > 1
   ? numbers(shape, n, Math.sqrt(3 / shape.slice(1).reduce((a, b) => a * b, 1)))
   : new Tensor(Float32Array.from({ length: shape[0] ?? 1 }, () => (/bias|mean/.test(name) ? 0.1 : 1)), shape)]));
-
-/** Cosines between rows of two tensors, least first. @param {Tensor} y @param {Tensor} expected */
-function cosines(y, expected) {
-  const size = expected.shape.at(-1);
-  return Array.from({ length: expected.data.length / size }, (_, row) => {
-    let [dot, a, b] = [0, 0, 0];
-    for (let i = row * size; i < (row + 1) * size; i++) {
-      dot += y.data[i] * expected.data[i];
-      a += y.data[i] ** 2;
-      b += expected.data[i] ** 2;
-    }
-    return dot / Math.sqrt(a * b);
-  }).sort((a, b) => a - b);
-}
 
 /** Where the largest number of each row is. @param {Tensor} y */
 function largest(y) {
