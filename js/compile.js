@@ -101,12 +101,13 @@ export async function compile(module, options = {}) {
     opened = await openWeights(source, { needed: trace.used.size > 0, signal, cache });
     const wanted = matchKeys(module, trace, opened.weights, { prefix, strict, partial: methods !== undefined });
     opened.weights.asNumbers?.(precisions !== undefined);
-    if (!precisions) keepStored(trace, opened.weights, wanted);
+    const isStored = !precisions && keepStored(trace, opened.weights, wanted);
     const paging = experts === undefined ? null : await (await import('./experts/paging.js')).planPaging(local, experts);
     const [used, room] = [worker ? 0 : engine.exports.lam_memory_used() >>> 0, Math.min(memoryLimit ?? Infinity, engine.most)];
-    if (local.measure(context) > room - used) {
+    const [bytes, needed] = [local.measure(0), local.measure(context)];
+    if (needed > room - used) {
       const measure = (/** @type {import('./precision.js').Precision} */ bits, /** @type {number} */ tokens) => measured(module, declared, engine, bits, tokens);
-      throw (await import('./fit.js')).refusal({ weights: local.measure(0), needed: local.measure(context), context, room, used, precision, measure, paged: paging !== null });
+      throw (await import('./fit.js')).refusal({ weights: bytes, needed, context, room, used, precision, isStored, measure, paged: paging !== null });
     }
     if (worker) {
       runner = await startRemote(engine, threads);
@@ -115,7 +116,7 @@ export async function compile(module, options = {}) {
       if (paging) await runner.setSlots(paging.slots);
     }
     if (paging) runner = await paging.wrap(runner);
-    await loadWeights(runner, trace, opened.weights, wanted, { onProgress, signal });
+    await loadWeights(runner, trace, opened.weights, wanted, { needed: bytes, onProgress, signal });
     await runner.loaded();
     signal?.throwIfAborted();
     const Class = /** @type {any} */ (module).Model ?? Model;

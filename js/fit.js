@@ -15,13 +15,14 @@ const size = (bytes) => (bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : bytes <
  * @param {number} found.room The limit.
  * @param {number} found.used Of it by other models.
  * @param {unknown} found.precision As the user gave it.
+ * @param {boolean} found.isStored None was given, and the checkpoint has fewer bits.
  * @param {boolean} found.paged Experts are outside already.
  * @param {(precision: Precision, context: number) => Need} found.measure What another precision needs.
  * @returns {LamellaError & { needed: number, available: number, precision?: Precision }}
  */
-export function refusal({ weights, needed, context, room, used, precision, paged, measure }) {
+export function refusal({ weights, needed, context, room, used, precision, isStored, paged, measure }) {
   const available = Math.max(0, room - used);
-  const kind = typeof precision === 'function' ? '' : ` as ${precision ?? 'f32'}`;
+  const kind = typeof precision === 'function' ? '' : isStored ? ' in the bits of the checkpoint' : ` as ${precision ?? 'f32'}`;
   const session = context ? ` and a session of ${context} tokens ${size(needed - weights)}` : '';
   const free = used > 1e6 ? `${size(available)} of ${size(room)} are free` : `there are ${size(room)}`;
   const others = (/** @type {Precision[]} */ (['f16', 'q8', 'q4'])).map((other) => ({ other, ...measure(other, context) })).filter(({ bytes }) => bytes < needed);

@@ -80,8 +80,17 @@ const isReader = (source) => typeof source.chunks === 'function' && typeof sourc
 
 /** Weights that are codes under their own names. @param {WeightsReader} weights */
 async function decoded(weights) {
-  const some = [...weights.keys()].some((name) => name.endsWith('_scale'));
-  return some ? (await import('./weights/coded.js')).withCodes(weights) : weights;
+  const names = codedNames(weights);
+  return names.length ? (await import('./weights/coded.js')).withCodes(weights, names) : weights;
+}
+
+/**
+ * Which weights are codes, by what lies beside them: scales and 4-bit codes, or scales where the weight itself is bytes. A name alone says nothing: CLIP has a `logit_scale`.
+ * @param {WeightsReader} weights
+ */
+function codedNames(weights) {
+  const scaled = [...weights.keys()].filter((name) => name.endsWith('_scale')).map((name) => name.slice(0, -'_scale'.length));
+  return scaled.filter((name) => weights.get(`${name}_packed`) || weights.get(name)?.dtype === 'I8');
 }
 
 /**
@@ -89,15 +98,20 @@ async function decoded(weights) {
  * @param {Trace} trace
  * @param {WeightsReader} weights
  * @param {Map<string, string>} wanted From matchKeys.
+ * @returns {boolean} Whether that is anything but f32.
  */
 export function keepStored(trace, weights, wanted) {
   const stored = [...wanted].map(([name, own]) => ({ own, .../** @type {NonNullable<ReturnType<WeightsReader['get']>>} */ (weights.get(name)) }));
   const hasCodes = stored.some(({ dtype }) => dtype === 'Q8' || dtype === 'Q4');
+  let fewer = false;
   for (const { own, dtype, shape, precision: said } of stored) {
     const isTable = hasCodes && dtype === 'F16' && shape.length === 2 && shape[0] >= LEAST_ROWS && shape[1] >= LEAST_COLUMNS;
     const precision = said ?? (dtype === 'Q8' ? 'q8' : dtype === 'Q4' ? 'q4' : isTable ? 'f16' : undefined);
-    if (precision) trace.keep(own, PRECISIONS.indexOf(precision));
+    if (!precision) continue;
+    trace.keep(own, PRECISIONS.indexOf(precision));
+    fewer ||= precision !== 'f32';
   }
+  return fewer;
 }
 
 /**
@@ -224,15 +238,14 @@ function keysError(module, prefix, { missing, unexpected, misshapen }) {
 /**
  * Makes room for the weights, or says how much is wanted.
  * @param {import('./model.js').AnyRunner} runner
- * @param {Trace} trace
+ * @param {number} needed Bytes.
  */
-async function compileGraph(runner, trace) {
+async function compileGraph(runner, needed) {
   try {
     return await runner.compile();
   } catch (error) {
     if (!(error instanceof LamellaError) || error.code !== 'memory') throw error;
-    const elements = [...trace.used.values()].reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
-    throw new LamellaError('memory', `${error.message}; the weights need ${elements * 4} bytes as f32 in all`, { path: error.path, cause: error });
+    throw new LamellaError('memory', `${error.message}; the weights need ${needed} bytes in all`, { path: error.path, cause: error });
   }
 }
 
@@ -242,10 +255,10 @@ async function compileGraph(runner, trace) {
  * @param {Trace} trace
  * @param {WeightsReader} weights
  * @param {Map<string, string>} wanted From matchKeys.
- * @param {{ onProgress?: (progress: Progress) => void, signal: AbortSignal | null }} options
+ * @param {{ needed: number, onProgress?: (progress: Progress) => void, signal: AbortSignal | null }} options `needed`: bytes of the weights.
  */
-export async function loadWeights(runner, trace, weights, wanted, { onProgress, signal }) {
-  const compiled = await compileGraph(runner, trace);
+export async function loadWeights(runner, trace, weights, wanted, { needed, onProgress, signal }) {
+  const compiled = await compileGraph(runner, needed);
   const numbers = new Map(compiled.weights.map((name, i) => [name, i]));
   const number = (/** @type {string} */ name) => /** @type {number} */ (numbers.get(name));
   for (const [name, { data, shape }] of trace.constants) {

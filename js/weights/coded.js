@@ -23,21 +23,13 @@ const BLOCK = 32;
 
 /**
  * The checkpoint with its codes under the names of the weights: 'Q8' or 'Q4', rows of scales and codes behind each other (kernels/quantized.h).
- * @template {WeightsReader} W
- * @param {W} weights
- * @returns {W | CodedReader} The same where it has none.
- * @throws {LamellaError} 'safetensors' where codes are there of a kind that cannot be loaded.
+ * @param {WeightsReader} weights
+ * @param {string[]} names Of the weights that are codes.
+ * @returns {CodedReader}
+ * @throws {LamellaError} 'safetensors' where the codes are of a kind that cannot be loaded.
  */
-export function withCodes(weights) {
-  /** @type {Map<string, Coded>} */
-  const coded = new Map();
-  for (const scale of weights.keys()) {
-    if (!scale.endsWith('_scale')) continue;
-    const name = scale.slice(0, -'_scale'.length);
-    if (weights.get(`${name}_packed`)) coded.set(name, inFours(weights, name, scale));
-    else if (weights.get(name)?.dtype === 'I8') coded.set(name, inEights(weights, name, scale));
-  }
-  return coded.size ? new CodedReader(weights, coded) : weights;
+export function withCodes(weights, names) {
+  return new CodedReader(weights, new Map(names.map((name) => [name, (weights.get(`${name}_packed`) ? inFours : inEights)(weights, name, `${name}_scale`)])));
 }
 
 /**

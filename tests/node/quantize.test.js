@@ -144,6 +144,40 @@ describe('a quantised checkpoint', () => {
     some.dispose();
   });
 
+  test('a model that does not fit says which bits it speaks of: those of the checkpoint, or those asked for', async () => {
+    const limit = (/** @type {any} */ source, /** @type {any} */ options = {}) => compile(net, { weights: source, memoryLimit: 1e5, threads: 1, ...options }).then(() => assert.fail('it fits'), (/** @type {any} */ e) => e.message);
+    for (const precision of /** @type {const} */ (['q8', 'q4', 'f16'])) {
+      const stored = await (await quantize(file, { precision })).bytes();
+      // Halves alone are numbers like others; beside codes and in GGUF files they are kept.
+      assert.match(await limit(stored), precision === 'f16' ? /its weights take \d+ kB as f32, there/ : /its weights take \d+ kB in the bits of the checkpoint, there/);
+      assert.match(await limit(stored, { precision: 'f32' }), /its weights take \d+ kB as f32, there/);
+    }
+    assert.match(await limit(weights), /its weights take \d+ kB as f32, there/);
+  });
+
+  test('the code for codes is fetched by a checkpoint that has some, and by no name', async () => {
+    const config = { embed_dim: 8, vision_cfg: { layers: [1, 1, 1, 1], width: 4, image_size: 64 }, text_cfg: { width: 16, heads: 2, layers: 1, vocab_size: 20 } };
+    const clip = weightsOf(new models.CLIP(config));
+    assert.ok('logit_scale' in clip);
+    await writeFile(join(folder, 'clip.safetensors'), safetensors.write(clip));
+    await writeFile(join(folder, 'coded.safetensors'), await (await quantize(safetensors.write(clip), { precision: 'q8' })).bytes());
+    await writeFile(join(folder, 'fours.safetensors'), await (await quantize(safetensors.write(clip))).bytes());
+    const hooks = `import { writeSync } from 'node:fs';
+      export async function load(url, context, next) {
+        if (url.endsWith('/weights/coded.js')) writeSync(1, 'fetched\\n');
+        return next(url, context);
+      }`;
+    const program = `import { register } from 'node:module';
+      register('data:text/javascript,' + encodeURIComponent(${JSON.stringify(hooks)}));
+      const { compile, models } = await import(${JSON.stringify(new URL('../../js/index.js', import.meta.url))});
+      const model = await compile(new models.CLIP(${JSON.stringify(config)}), { weights: process.argv[1], threads: 1 });
+      console.log((await model.encodeText([[1, 2, 19]])).shape.join());`;
+    for (const [name, fetched] of [['clip', ''], ['coded', 'fetched\n'], ['fours', 'fetched\n']]) {
+      const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program, join(folder, `${name}.safetensors`)]);
+      assert.equal(stdout, `${fetched}1,8\n`, name);
+    }
+  });
+
   test('with a prefix, in shards, as tensors in memory, and as the result itself', async () => {
     const prefixed = Object.fromEntries(Object.entries(weights).map(([name, weight]) => [`deep.${name}`, weight]));
     const made = await quantize(safetensors.write(prefixed));
