@@ -1,11 +1,10 @@
 /** Downloads that browsers keep: in the origin's private files or the Cache API, after the page was closed, in two pages at once, where no more is allowed. */
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { safetensors } from '../../js/index.js';
-import { BROWSERS, launch } from './browsers.mjs';
-import { startServer } from './server.mjs';
+import { BROWSERS } from './browsers.mjs';
 import { until } from './until.mjs';
+import { rangeOf, startSite, visit } from './visit.mjs';
 
 const MB = 1 << 20;
 const SIZE = 11 * MB;
@@ -15,18 +14,14 @@ const file = Buffer.from(safetensors.write({ a: { data: Uint8Array.from({ length
 async function startFiles() {
   const asked = [];
   let slow = true;
-  const server = createServer((request, response) => {
+  const site = await startSite((request, response) => {
     asked.push(`${request.url} ${request.headers.range}`);
-    const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range);
-    const [begin, end] = [Number(first), Math.min(file.length, last ? Number(last) + 1 : Infinity)];
-    response.writeHead(206, {
-      'content-range': `bytes ${begin}-${end - 1}/${file.length}`, etag: '"1"', 'access-control-allow-origin': '*', 'access-control-expose-headers': 'etag, content-range',
-    });
+    const { begin, end, headers } = rangeOf(request, file.length);
+    response.writeHead(206, { ...headers, etag: '"1"', 'access-control-allow-origin': '*', 'access-control-expose-headers': 'etag, content-range' });
     if (slow && request.url.startsWith('/slow') && end > 9 * MB) response.write(file.subarray(begin, 9 * MB));
     else response.end(file.subarray(begin, end));
   });
-  await new Promise((resolve) => { server.listen(0, '127.0.0.1', () => resolve(null)); });
-  return { base: `http://127.0.0.1:${server.address().port}`, asked, heal: () => { slow = false; }, close: () => { server.close(); server.closeAllConnections(); } };
+  return { ...site, asked, heal: () => { slow = false; } };
 }
 
 /** Runs in the page: loads a file and says where its bytes came from, whether they are right, and what was warned of. */
@@ -54,21 +49,9 @@ function defineInPage() {
 
 for (const name of BROWSERS) {
   describe(`downloads kept by ${name}`, () => {
-    let browser;
-    let server;
-    let files;
-    let page;
-    before(async () => {
-      [browser, server, files] = [await launch(name), await startServer({ isolation: false }), await startFiles()];
-      page = await browser.open(`${server.url}tests/browser/fixture.html`);
-      await until(page, 'the page is ready', () => Boolean(globalThis.fixture));
-      await page.evaluate(defineInPage);
-    });
-    after(async () => {
-      await browser?.close();
-      await server?.close();
-      files?.close();
-    });
+    let [page, files, close] = [];
+    before(async () => { ({ page, site: files, close } = await visit(name, { site: startFiles, inPage: defineInPage })); });
+    after(() => close?.());
     afterEach(() => page.evaluate(async () => (await import('/js/index.js')).cache.clear()));
     const list = () => page.evaluate(async () => (await (await import('/js/index.js')).cache.list()).map(({ url, bytes, size, complete, sha256 }) => ({ url, bytes, size, complete, ...(sha256 && { sha256 }) })));
     const load = (path, options) => page.evaluate((url, given) => globalThis.load(url, given), files.base + path, options ?? {});

@@ -1,9 +1,9 @@
 /** Experts outside of the engine's memory in browsers: in the origin's private files, or in memory where they cannot be written. */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { BROWSERS, launch } from './browsers.mjs';
-import { startServer } from './server.mjs';
+import { BROWSERS } from './browsers.mjs';
 import { until } from './until.mjs';
+import { visit } from './visit.mjs';
 
 /** Runs in the page: the same mixture with all experts in the engine, and with two of eight. */
 async function compare(worker) {
@@ -37,18 +37,9 @@ async function compare(worker) {
 
 for (const name of BROWSERS) {
   describe(`experts outside in ${name}`, () => {
-    let browser;
-    let server;
-    let page;
-    before(async () => {
-      [browser, server] = [await launch(name), await startServer({ isolation: false })];
-      page = await browser.open(`${server.url}tests/browser/fixture.html`);
-      await until(page, 'the page is ready', () => Boolean(globalThis.fixture));
-    });
-    after(async () => {
-      await browser?.close();
-      await server?.close();
-    });
+    let [page, close] = [];
+    before(async () => { ({ page, close } = await visit(name)); });
+    after(() => close?.());
 
     for (const worker of [false, true]) {
       it(`give the same numbers${worker ? ' in a worker' : ''}`, async () => {

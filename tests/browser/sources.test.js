@@ -1,12 +1,10 @@
 /** Pictures and checkpoints in a page, from places that package.test.js does not know: files, SVG, other sites, workers, cameras' EXIF. */
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
 import { after, before, describe, it } from 'node:test';
 import sharp from 'sharp';
 import { image, safetensors } from '../../js/index.js';
-import { BROWSERS, launch } from './browsers.mjs';
-import { startServer } from './server.mjs';
-import { until } from './until.mjs';
+import { BROWSERS } from './browsers.mjs';
+import { rangeOf, startSite, visit } from './visit.mjs';
 
 const SIZE = 16;
 const from = { data: Uint8Array.from({ length: 40 * 30 * 4 }, (_, i) => (i % 4 === 3 ? [0, 255, 90][(i >> 2) % 3] : Math.imul(i, 2654435761) >>> 24)), width: 40, height: 30 };
@@ -24,16 +22,15 @@ async function startOther() {
     '/open/a.png': [png, 'image/png'], '/closed/a.png': [png, 'image/png'], '/open/turned.jpg': [jpeg, 'image/jpeg'], '/open/a.svg': [Buffer.from(SVG), 'image/svg+xml'],
     '/open/w.safetensors': [checkpoint, 'application/octet-stream'], '/closed/w.safetensors': [checkpoint, 'application/octet-stream'],
   };
-  const server = createServer((request, response) => {
+  const site = await startSite((request, response) => {
     const [body, type] = files[request.url] ?? [null, 'text/html'];
     const headers = { 'content-type': type, ...(request.url.startsWith('/open/') && { 'access-control-allow-origin': '*' }) };
-    const [, begin, end] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range) ?? [];
+    const asked = body && rangeOf(request, body.length);
     if (!body) response.writeHead(404, headers).end('<!doctype html>');
-    else if (begin === undefined) response.writeHead(200, headers).end(body);
-    else response.writeHead(206, { ...headers, 'content-range': `bytes ${begin}-${Math.min(end, body.length - 1)}/${body.length}` }).end(body.subarray(begin, Number(end) + 1));
+    else if (!asked) response.writeHead(200, headers).end(body);
+    else response.writeHead(206, { ...headers, ...asked.headers }).end(body.subarray(asked.begin, asked.end));
   });
-  await new Promise((resolve) => { server.listen(0, '127.0.0.1', () => resolve(null)); });
-  return { base: `http://127.0.0.1:${server.address().port}`, png, jpeg, close: () => { server.close(); server.closeAllConnections(); } };
+  return { ...site, png, jpeg };
 }
 
 /** Runs in the page: what an error says, or the value. */
@@ -43,21 +40,9 @@ function defineInPage() {
 
 for (const name of BROWSERS) {
   describe(`sources in ${name}`, () => {
-    let browser;
-    let server;
-    let other;
-    let page;
-    before(async () => {
-      [browser, server, other] = [await launch(name), await startServer({ isolation: false }), await startOther()];
-      page = await browser.open(`${server.url}tests/browser/fixture.html`);
-      await until(page, 'the page is ready', () => Boolean(globalThis.fixture));
-      await page.evaluate(defineInPage);
-    });
-    after(async () => {
-      await browser?.close();
-      await server?.close();
-      other?.close();
-    });
+    let [page, other, close] = [];
+    before(async () => { ({ page, site: other, close } = await visit(name, { site: startOther, inPage: defineInPage })); });
+    after(() => close?.());
 
     it('half-transparent pictures, by address and as bytes, are resized as in Node', async () => {
       const expected = await image.toTensor(other.png, { size: SIZE });
