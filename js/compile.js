@@ -43,7 +43,7 @@ import { I32, Runner } from '../web/runner.js';
  * @property {import('./text/tokenizer.js').TokenizerSource} [tokenizer] For models that take text, what makes token ids of it: a `tokenizer.json` or a Tokenizer.
  *   Defaults to the `tokenizer.json` beside the checkpoint, where weights is a URL or a path; loaded when text first comes.
  * @property {boolean} [worker] Run in a worker of the model's own, so that nothing blocks (default false).
- * @property {boolean | import('./cache.js').CacheOptions} [cache] Keep the checkpoint, where that is a URL: in Node in a folder, in browsers in the origin's private
+ * @property {boolean | import('./cache.js').CacheOptions} [cache] Keep the checkpoint, where that is a URL, and with it the tokenizer and the chat template when they are fetched: in Node in a folder, in browsers in the origin's private
  *   files. Each file is then downloaded once and whole; what was interrupted, also by closing the page, goes on where it stopped. Default false.
  * @property {number} [memoryLimit] Bytes that the engine's memory may come to hold. Default: as many as it can, 4 GiB mostly. A model that needs more is refused before its
  *   numbers are fetched; the error says what would fit.
@@ -121,7 +121,7 @@ export async function compile(module, options = {}) {
     signal?.throwIfAborted();
     const Class = /** @type {any} */ (module).Model ?? Model;
     const { weights } = opened;
-    const model = new Class(runner, { methods: recorded, module, tokenizer, neighbour: (/** @type {string} */ name) => weights.neighbour?.(name) });
+    const model = new Class(runner, { methods: recorded, module, tokenizer, neighbour: (/** @type {string} */ name) => weights.neighbour?.(name), cache: cacheBeside(cache || weights.cache) });
     await warm(model, recorded, { since, signal });
     signal?.throwIfAborted();
     return model;
@@ -133,6 +133,12 @@ export async function compile(module, options = {}) {
     await opened?.close();
   }
 }
+
+/**
+ * How files beside a checkpoint are kept: as it is, but a sum without a name is the checkpoint's.
+ * @param {CompileOwnOptions['cache']} cache
+ */
+const cacheBeside = (cache) => (typeof cache === 'object' && typeof cache.sha256 === 'string' ? { ...cache, sha256: undefined } : cache);
 
 /**
  * What the module would take in another precision.

@@ -25,6 +25,7 @@ import * as safetensors from './weights/safetensors.js';
  * @typedef {object} WeightsReader
  * @property {() => Iterable<string>} keys
  * @property {(name: string) => string | undefined} [neighbour] Where a file beside the checkpoint lies.
+ * @property {boolean | import('./cache.js').CacheOptions} [cache] How what is fetched is kept.
  * @property {(name: string) => { dtype: string, shape: readonly number[], bytes: number, precision?: import('./precision.js').Precision } | undefined} get `precision`: what it is kept in where nothing else is asked for.
  * @property {(on: boolean) => void} [asNumbers] Whether codes are wanted as the numbers that they stand for.
  * @property {(names: string[], options: { unit: (name: string) => number, signal?: AbortSignal | null }) => AsyncIterable<Chunk>} chunks

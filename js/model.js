@@ -54,7 +54,7 @@ export class Model {
    * @param {AnyRunner} runner
    * @param {{ methods: Map<string, Method>, module: Module } & import('./session.js').Beside} description
    */
-  constructor(runner, { methods, module, tokenizer, neighbour }) {
+  constructor(runner, { methods, module, tokenizer, neighbour, cache }) {
     this.#runner = runner;
     this.#methods = methods;
     /** What was compiled. */
@@ -62,7 +62,7 @@ export class Model {
     const { build, threads } = runner.engine;
     this.#engine = { build, threads };
     const { vocab_size: vocabSize, eos_token_id: end } = /** @type {any} */ (module).config ?? {};
-    this.#beside = { tokenizer, neighbour, vocabSize, ends: [end ?? []].flat() };
+    this.#beside = { tokenizer, neighbour, cache, vocabSize, ends: [end ?? []].flat() };
   }
 
   /** Names of what the model can be asked: 'forward' and those of `module.methods`. @returns {string[]} */

@@ -12,8 +12,8 @@ import { Tensor } from './tensor.js';
  * @property {() => void} close
  */
 /**
- * compile's tokenizer, where a file beside the checkpoint lies, how many tokens the model has, and those that end a text.
- * @typedef {{ tokenizer?: import('./text/tokenizer.js').TokenizerSource, neighbour?: (name: string) => string | undefined, vocabSize?: number, ends?: number[] }} Beside
+ * compile's tokenizer, where a file beside the checkpoint lies, how such files are kept, how many tokens the model has, and those that end a text.
+ * @typedef {{ tokenizer?: import('./text/tokenizer.js').TokenizerSource, neighbour?: (name: string) => string | undefined, cache?: boolean | import('./cache.js').CacheOptions, vocabSize?: number, ends?: number[] }} Beside
  */
 
 /**

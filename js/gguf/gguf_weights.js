@@ -31,7 +31,10 @@ export async function openGguf(like, options = {}) {
   const source = await openSource(like, options);
   try {
     if (!source.random) throw new LamellaError('gguf', `${source.name}: a GGUF file cannot be read from a stream: pass a URL of a server that answers range requests, a path, a File or bytes`, { path: source.name });
-    const { metadata, tensors } = await readHeader(source, options.signal ?? null);
+    const { metadata, tensors } = await readHeader(source, options.signal ?? null).catch(async (error) => {
+      if (error.code === 'gguf' || error.code === 'truncated') await source.discard?.();
+      throw error;
+    });
     const frequencies = tensors.find(({ name }) => name === 'rope_freqs.weight');
     const bytes = frequencies && (await readBytes(source, frequencies.begin, frequencies.end, { signal: options.signal })).slice();
     return new GgufWeights(source, metadata, tensors, bytes ? new Float32Array(bytes.buffer) : null);
@@ -221,6 +224,7 @@ export class GgufWeights {
       else yield* this.#rows(stored, wanted.slice(i, end), signal);
       i = end;
     }
+    await this.#source.finish?.(signal);
   }
 
   /**
@@ -249,7 +253,7 @@ export class GgufWeights {
           const raw = await reader.upTo(bytes, scratch);
           if (raw.length < bytes) throw truncated(this.#source.name, begin, begin + shape[0] * rowBytes, reader.at);
           const data = this.#decoded(weight, raw, columns);
-          yield { name, offset: row * columns * size, data: part.head ? halvesApart(data, columns * size, part.head) : data };
+          yield { name, offset: row * columns * size, ...(this.#source.from && { from: this.#source.from }), data: part.head ? halvesApart(data, columns * size, part.head) : data };
         }
       }
     } finally {
@@ -279,7 +283,7 @@ export class GgufWeights {
       const rows = new Float32Array((nope + v) * latent);
       for (let i = 0; i < nope; i++) for (let j = 0; j < latent; j++) rows[i * latent + j] = k[j * nope + i];
       rows.set(w, nope * latent);
-      yield { name, offset: head * rows.byteLength, data: bytesOf(rows) };
+      yield { name, offset: head * rows.byteLength, ...(this.#source.from && { from: this.#source.from }), data: bytesOf(rows) };
     }
   }
 

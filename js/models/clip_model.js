@@ -24,6 +24,7 @@ const TOKENS = 1024;
 export class CLIPModel extends Model {
   #source;
   #neighbour;
+  #cache;
   /** @type {Promise<Tokenizer> | null} */
   #tokenizer = null;
   /** Label embeddings that the last zeroShot compared with. @type {{ key: string, rows: Float32Array[] } | null} */
@@ -31,12 +32,13 @@ export class CLIPModel extends Model {
 
   /**
    * @param {import('../model.js').AnyRunner} runner
-   * @param {any} description Of Model; `tokenizer` of compile; `neighbour`, where a file beside the checkpoint lies.
+   * @param {any} description Of Model; `tokenizer` of compile; `neighbour`, where a file beside the checkpoint lies; `cache`, how such files are kept.
    */
   constructor(runner, description) {
     super(runner, description);
     this.#source = description.tokenizer;
     this.#neighbour = description.neighbour;
+    this.#cache = description.cache;
   }
 
   /** @type {import('./clip.js').CLIP} */
@@ -61,7 +63,7 @@ export class CLIPModel extends Model {
     const advice = 'pass compile(..., { tokenizer: "tokenizer.json" }), or token ids instead of strings';
     const source = this.#source ?? this.#neighbour?.('tokenizer.json');
     if (source === undefined) throw new LamellaError('tokenizer', `CLIP: strings need a tokenizer: ${advice}`);
-    const tokenizer = await loadTokenizer(source, { signal }).catch((error) => {
+    const tokenizer = await loadTokenizer(source, { cache: this.#cache, signal }).catch((error) => {
       if (this.#source !== undefined || !(error instanceof LamellaError)) throw error;
       throw new LamellaError('tokenizer', `CLIP: strings need a tokenizer, and there is none beside the checkpoint (${error.message}): ${advice}`, { path: error.path, cause: error });
     });

@@ -1,8 +1,7 @@
 import { badArgument, boolean, divides, finite, integer, show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import { rotaryFrequencies } from '../nn/rotary.js';
-import { readBytes } from '../weights/bytes.js';
-import { openSource } from '../weights/source.js';
+import { readJson } from '../weights/whole.js';
 
 /** @import { Activation } from '../functional/activations.js' */
 /** @import { SourceLike, SourceOptions } from '../weights/source.js' */
@@ -149,7 +148,7 @@ export class DeepseekV2Config {
    * the config.json in it. What the file omits is as in the class that wrote it: DeepSeek's own (`hidden_act` 'silu', otherwise the list above), or, where
    * `model_type` is 'deepseek_v3', transformers' DeepSeek-V3. Of a model with a `language_config` (DeepSeek-VL2) it is that one.
    * @param {SourceLike | Record<string, any>} source
-   * @param {SourceOptions} [options]
+   * @param {SourceOptions} [options] `signal`, `request`, `cache`: as of text.loadTokenizer.
    * @returns {Promise<DeepseekV2Config>}
    * @throws {LamellaError} 'argument': it is no config.json of DeepSeek's, or lacks vocab_size, hidden_size, num_hidden_layers or num_attention_heads; what the constructor throws; 'http', 'file'.
    */
@@ -364,30 +363,14 @@ export function complete(kind, fields) {
  * @returns {Promise<Record<string, any>>}
  */
 export async function readConfig(source, options, kind) {
-  const plain = typeof source === 'object' && source !== null && Object.getPrototypeOf(source) === Object.prototype;
-  return plain ? source : readJson(/** @type {SourceLike} */ (source), options, kind);
+  if (typeof source === 'object' && source !== null && Object.getPrototypeOf(source) === Object.prototype) return source;
+  const address = typeof source === 'string' || source instanceof URL ? inFolder(String(source)) : /** @type {SourceLike} */ (source);
+  return (await readJson(address, options, { file: 'config.json', code: 'argument', check: checkObject, what: kind })).json;
 }
 
-/**
- * @param {SourceLike} source
- * @param {SourceOptions} options
- * @param {string} kind
- * @returns {Promise<Record<string, any>>}
- */
-async function readJson(source, options, kind) {
-  const address = typeof source === 'string' || source instanceof URL ? inFolder(String(source)) : source;
-  const opened = await openSource(address, options, kind);
-  try {
-    const bytes = await readBytes(opened, 0, opened.size ?? 1 << 24, { signal: options.signal, short: true });
-    const json = JSON.parse(new TextDecoder().decode(bytes));
-    if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new SyntaxError(`it is ${show(json)}`);
-    return json;
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    throw new LamellaError('argument', `${opened.name}: expected a config.json: ${cause.message}`, { path: opened.name, cause });
-  } finally {
-    opened.close();
-  }
+/** @param {unknown} json @param {string} name */
+function checkObject(json, name) {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new LamellaError('argument', `${name}: expected a config.json, got ${show(json)}`, { path: name });
 }
 
 /** @param {string} address */

@@ -56,7 +56,7 @@ export class LlamaConfig extends DeepseekV2Config {
   /**
    * The configuration of a published model: its config.json as an object, or where it lies; of a folder the config.json in it.
    * @param {SourceLike | Record<string, any>} source
-   * @param {SourceOptions} [options]
+   * @param {SourceOptions} [options] `signal`, `request`, `cache`: as of text.loadTokenizer.
    * @returns {Promise<LlamaConfig>}
    */
   static async fromPretrained(source, options = {}) {

@@ -3,7 +3,8 @@ import { badArgument, show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import { checkSession, generate } from './generate.js';
 import { pieces } from './pieces.js';
-import { loadTokenizer, read, readJson } from './tokenizer.js';
+import { readJson, readText } from '../weights/whole.js';
+import { loadTokenizer } from './tokenizer.js';
 
 /** @typedef {import('../session.js').Session} Session */
 /** @typedef {import('./tokenizer.js').Tokenizer} Tokenizer */
@@ -69,7 +70,7 @@ async function tokenizerOf(what, session, given, signal) {
   const { beside } = session;
   const source = given ?? beside.tokenizer ?? beside.neighbour?.('tokenizer.json');
   if (source === undefined) throw new LamellaError('tokenizer', `${what}: there is no tokenizer: pass { tokenizer: 'tokenizer.json' }`);
-  const tokenizer = await loadTokenizer(source, { signal });
+  const tokenizer = await loadTokenizer(source, { cache: beside.cache, signal });
   // Read once, for all sessions of the model.
   if (!given) beside.tokenizer = tokenizer;
   checkVocabulary(what, tokenizer.vocabSize, beside);
@@ -94,12 +95,13 @@ function checkVocabulary(what, tokens, { vocabSize: rows = tokens, ends = [] }) 
  * @param {AbortSignal | null} [signal]
  * @returns {Promise<{ text: string, bos_token: string, eos_token: string }>}
  */
-async function templateOf({ beside: { neighbour } }, given, signal) {
+async function templateOf({ beside: { neighbour, cache } }, given, signal) {
+  const options = { cache, signal };
   if (given !== undefined && typeof given !== 'string' && typeof given !== 'object') throw badArgument('chat: template', 'a text in Jinja, or what a tokenizer_config.json holds', given);
   /** @type {any} */
-  const found = typeof given === 'object' ? given : await optional(neighbour?.('tokenizer_config.json'), async (path) => (await readJson(path, { signal }, 'tokenizer_config.json', 'template')).json);
+  const found = typeof given === 'object' ? given : await optional(neighbour?.('tokenizer_config.json'), async (path) => (await readJson(path, options, { file: 'tokenizer_config.json', code: 'template' })).json);
   const config = found ?? {};
-  let text = typeof given === 'string' ? given : config.chat_template ?? await optional(neighbour?.('chat_template.jinja'), async (path) => (await read(path, { signal })).text);
+  let text = typeof given === 'string' ? given : config.chat_template ?? await optional(neighbour?.('chat_template.jinja'), (path) => readText(path, options));
   if (Array.isArray(text)) text = text.find(({ name }) => name === 'default')?.template;
   const advice = "pass { template: '{% for message in messages %}...' }";
   if (typeof text !== 'string') throw new LamellaError('template', `chat: expected a chat_template in tokenizer_config.json, got ${show(text)}: ${advice}`);

@@ -1,8 +1,7 @@
 /** From text to token ids and back, by a `tokenizer.json`. */
 import { badArgument, boolean, integer, show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
-import { readAll } from '../weights/bytes.js';
-import { openSource } from '../weights/source.js';
+import { readJson } from '../weights/whole.js';
 
 /** @typedef {import('../weights/source.js').SourceLike} SourceLike */
 /** @typedef {import('../weights/source.js').SourceOptions} SourceOptions */
@@ -28,19 +27,14 @@ import { openSource } from '../weights/source.js';
  * The algorithms are those of the package @huggingface/tokenizers, which comes with lamella and is fetched when this is called.
  *
  * @param {TokenizerSource} source
- * @param {SourceOptions} [options] `signal`; and `request`, what `fetch` is told (headers, credentials).
+ * @param {SourceOptions} [options] `signal`; `request`, what `fetch` is told (headers, credentials); `cache`: keep what is downloaded, as compile does.
  * @returns {Promise<Tokenizer>}
  * @throws {LamellaError} 'tokenizer' when that is no tokenizer.json; 'http', 'html', 'file', 'argument'.
  */
 export async function loadTokenizer(source, options = {}) {
   if (source instanceof Tokenizer) return source;
   const isParsed = Object.prototype.toString.call(source) === '[object Object]' && typeof (/** @type {any} */ (source)[Symbol.asyncIterator]) !== 'function';
-  const { name, json } = isParsed ? { name: 'tokenizer', json: /** @type {any} */ (source) } : await readJson(/** @type {SourceLike} */ (source), options);
-  if (typeof json?.model !== 'object' || !json.model?.vocab) {
-    const isObject = typeof json === 'object' && json !== null && !Array.isArray(json);
-    const got = isObject ? `{ ${Object.keys(json).slice(0, 8).join(', ')} }` : show(json);
-    throw new LamellaError('tokenizer', `${name}: expected a tokenizer.json, with "model" and its "vocab", got ${got}`, { path: name });
-  }
+  const { name, json } = isParsed ? checkTokenizer(source, 'tokenizer') : await readJson(/** @type {SourceLike} */ (source), options, { file: 'tokenizer.json', code: 'tokenizer', check: checkTokenizer });
   const { Tokenizer: Own } = await import('../../dist/tokenizers.js');
   try {
     return new Tokenizer(new Own(json, {}));
@@ -49,32 +43,12 @@ export async function loadTokenizer(source, options = {}) {
   }
 }
 
-/**
- * @param {SourceLike} like
- * @param {SourceOptions} options
- * @param {string} [expected] What it should be.
- * @param {string} [code] Of the error when it is not.
- */
-export async function readJson(like, options, expected = 'tokenizer.json', code = 'tokenizer') {
-  const { name, text } = await read(like, options);
-  try {
-    return { name, json: JSON.parse(text) };
-  } catch (cause) {
-    throw new LamellaError(code, `${name}: expected a ${expected}, got text that is not JSON: ${/** @type {Error} */ (cause).message}`, { path: name, cause });
-  }
-}
-
-/**
- * @param {SourceLike} like
- * @param {SourceOptions} options
- */
-export async function read(like, options) {
-  const source = await openSource(like, options);
-  try {
-    return { name: source.name, text: new TextDecoder().decode(await readAll(source, options)) };
-  } finally {
-    source.close();
-  }
+/** @param {any} json @param {string} name */
+function checkTokenizer(json, name) {
+  if (typeof json?.model === 'object' && json.model?.vocab) return { name, json };
+  const isObject = typeof json === 'object' && json !== null && !Array.isArray(json);
+  const got = isObject ? `{ ${Object.keys(json).slice(0, 8).join(', ')} }` : show(json);
+  throw new LamellaError('tokenizer', `${name}: expected a tokenizer.json, with "model" and its "vocab", got ${got}`, { path: name });
 }
 
 /** Turns text into token ids and back. `loadTokenizer` makes one. */

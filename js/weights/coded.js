@@ -124,6 +124,10 @@ export class CodedReader {
     return this.coded.get(name)?.info ?? this.weights.get(name);
   }
 
+  get cache() {
+    return this.weights.cache;
+  }
+
   /** @param {string} name */
   neighbour(name) {
     return this.weights.neighbour?.(name);

@@ -51,12 +51,12 @@ export async function open(source, options = {}) {
   try {
     await openAll(list, options, opened);
     const index = opened.find((file) => 'json' in file.content);
-    if (!index) return new Weights(places(opened), metadataOf(opened));
+    if (!index) return new Weights(places(opened), metadataOf(opened), options.cache);
     const parsed = parseIndex(index.source, /** @type {{ json: string }} */ (index.content).json);
     opened.splice(opened.indexOf(index), 1);
     await index.source.close();
     await openAll(findShards(parsed, opened.map((file) => file.source.name)), options, opened);
-    return new Weights(parsed.select(places(opened)), metadataOf(opened));
+    return new Weights(parsed.select(places(opened)), metadataOf(opened), options.cache);
   } catch (error) {
     await Promise.all(opened.map((file) => file.source.close()));
     throw error;
@@ -74,7 +74,7 @@ async function openAll(list, options, opened) {
     try {
       return { source, content: await readHeader(source, options) };
     } catch (error) {
-      if (error instanceof LamellaError && error.code !== 'http') await source.discard?.();
+      if (error instanceof LamellaError && error.code !== 'http' && !(/** @type {any} */ (error).isGguf)) await source.discard?.();
       await source.close();
       throw error;
     }
@@ -114,9 +114,12 @@ export class Weights {
   /**
    * @param {Map<string, Place>} places_
    * @param {Record<string, string>} metadata
+   * @param {SourceOptions['cache']} cache
    */
-  constructor(places_, metadata) {
+  constructor(places_, metadata, cache = false) {
     this.#places = places_;
+    /** Whether what is downloaded is kept, as `open` was told; for what lies beside it, too: tokenizer, chat template. */
+    this.cache = cache;
     /** `__metadata__` of the file, of all shards together. */
     this.metadata = metadata;
   }
@@ -151,7 +154,7 @@ export class Weights {
    */
   under(prefix) {
     const inside = [...this.#places].filter(([name]) => name.startsWith(prefix));
-    return new Weights(new Map(inside.map(([name, place]) => [name.slice(prefix.length), place])), this.metadata);
+    return new Weights(new Map(inside.map(([name, place]) => [name.slice(prefix.length), place])), this.metadata, this.cache);
   }
 
   /**

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { safetensors } from '../../js/index.js';
+import { files as textFiles } from '../node/byte-model.js';
 import { BROWSERS } from './browsers.mjs';
 import { until } from './until.mjs';
 import { rangeOf, startSite, visit } from './visit.mjs';
@@ -10,18 +11,22 @@ const MB = 1 << 20;
 const SIZE = 11 * MB;
 const file = Buffer.from(safetensors.write({ a: { data: Uint8Array.from({ length: SIZE }, (_, i) => (i * 7 + (i >> 8) * 3 + (i >> 16)) & 255), shape: [SIZE] } }));
 
-/** Another site, which tells its pages' visitors the headers that are needed. Of /slow/... the first 9 MB come, and then nothing. */
+/** Another site, which tells its pages' visitors the headers that are needed. Of /slow/... the first 9 MB come, and then nothing; under /text/ lies a model that talks. */
 async function startFiles() {
   const asked = [];
+  const talking = Object.fromEntries(Object.entries(textFiles()).map(([path, content]) => [`/text/${path}`, Buffer.from(content)]));
   let slow = true;
+  let down = false;
   const site = await startSite((request, response) => {
     asked.push(`${request.url} ${request.headers.range}`);
-    const { begin, end, headers } = rangeOf(request, file.length);
+    if (down) return response.destroy();
+    const body = talking[request.url] ?? file;
+    const { begin, end, headers } = rangeOf(request, body.length);
     response.writeHead(206, { ...headers, etag: '"1"', 'access-control-allow-origin': '*', 'access-control-expose-headers': 'etag, content-range' });
-    if (slow && request.url.startsWith('/slow') && end > 9 * MB) response.write(file.subarray(begin, 9 * MB));
-    else response.end(file.subarray(begin, end));
+    if (slow && request.url.startsWith('/slow') && end > 9 * MB) response.write(body.subarray(begin, 9 * MB));
+    else response.end(body.subarray(begin, end));
   });
-  return { ...site, asked, heal: () => { slow = false; } };
+  return { ...site, asked, heal: () => { slow = false; }, break: (broken) => { down = broken; } };
 }
 
 /** Runs in the page: loads a file and says where its bytes came from, whether they are right, and what was warned of. */
@@ -62,6 +67,26 @@ for (const name of BROWSERS) {
       assert.deepEqual(await load('/m'), { from: ['cache'], right: true, warnings: [] });
       assert.equal(files.asked.length, asked);
       assert.deepEqual(await list(), [{ url: `${files.base}/m`, bytes: file.length, size: file.length, complete: true }]);
+    });
+
+    it('and with them configuration, tokenizer and chat template: a second visit needs no server', async () => {
+      const visit = () => page.evaluate(async (folder) => {
+        const { chat, compile, models } = await import('/js/index.js');
+        const config = await models.DeepseekV2Config.fromPretrained(folder, { cache: true });
+        const model = await compile(new models.DeepseekV2ForCausalLM(config), { weights: `${folder}model.safetensors`, cache: true });
+        let text = '';
+        for await (const piece of chat(await model.session({ context: 64 }), [{ role: 'user', content: 'Hi' }], { maxTokens: 12 })) text += piece;
+        model.dispose();
+        return text;
+      }, `${files.base}/text/`);
+      const first = await visit();
+      assert.ok(first.length);
+      assert.deepEqual((await list()).map(({ url, complete }) => [url.split('/').pop(), complete]).sort(), Object.keys(textFiles()).sort().map((path) => [path, true]));
+      files.break(true);
+      const asked = files.asked.length;
+      assert.equal(await visit(), first);
+      assert.equal(files.asked.length, asked);
+      files.break(false);
     });
 
     it('go on where they stopped when the page was closed', async () => {
