@@ -1,6 +1,7 @@
 /**
  * Where the parts of a language model's checkpoint lie: in a folder of the disk, or at an address.
  */
+import { cache as downloads } from '../js/index.js';
 
 /**
  * @typedef {object} LanguageCheckpoint
@@ -8,8 +9,9 @@
  * @property {string | URL | File} config The config.json.
  * @property {any} weights What compile takes as weights.
  * @property {string | URL | File} tokenizer The tokenizer.json.
- * @property {() => Promise<object | null>} template What chat takes as template; null where there is none.
+ * @property {(access: Access) => Promise<object | null>} template What chat takes as template; null where there is none.
  */
+/** @typedef {{ signal?: AbortSignal, cache?: any }} Access cache: what compile takes as cache. */
 /** @typedef {{ name: string, gguf: URL | File }} GgufCheckpoint One file with all of it. */
 
 const story = name => new URL(`models/story/${name}`, import.meta.url);
@@ -17,6 +19,31 @@ const story = name => new URL(`models/story/${name}`, import.meta.url);
 export const STORY_TELLER = { name: 'The story-teller', config: story('config.json'), weights: story('model.safetensors'), tokenizer: story('tokenizer.json'), template: async () => null };
 
 const NEEDED = ['config.json', 'tokenizer.json'];
+
+/**
+ * A small file.
+ * @param {string | URL | File} source
+ * @param {Access} access
+ */
+export async function readText(source, { signal, cache }) {
+  if (source instanceof Blob) return source.text();
+  const url = new URL(source);
+  if (url.protocol === 'file:') {
+    const { readFile } = await import('node:fs/promises');
+    return readFile(url, 'utf8');
+  }
+  if (cache) return new TextDecoder().decode(await downloads.read(url, { ...cache, signal }));
+  const response = await fetch(url, { signal });
+  if (!response.ok) throw new Error(`${url}: the server answered ${response.status} ${response.statusText}`);
+  return response.text();
+}
+
+/** Without the server, what of it was kept is there. @param {URL} url @param {AbortSignal} [signal] */
+async function exists(url, signal) {
+  const response = await fetch(url, { method: 'HEAD', signal }).catch(() => null);
+  if (response) return response.ok;
+  return (await downloads.list().catch(() => [])).some(file => file.complete && file.url === url.href);
+}
 
 /** The repository of a page of Hugging Face's: its files are under resolve/main/. @param {URL} url */
 function inRepository(url) {
@@ -37,17 +64,16 @@ export async function checkpointAt(address, { signal } = {}) {
   const isFile = /\.(json|safetensors)$/.test(url.pathname);
   const folder = isFile || url.pathname.endsWith('/') ? url : new URL(`${url.pathname}/${url.search}`, url);
   const at = name => Object.assign(new URL(name, folder), { search: folder.search });
-  const exists = async name => (await fetch(at(name), { method: 'HEAD', signal }).catch(() => null))?.ok;
   const isWeights = /\.safetensors(\.index\.json)?$/.test(url.pathname);
   return {
     name: decodeURIComponent(url.pathname.replace(/\/resolve\/.*$/, '').replace(/\/[^/]*\.[^/]*$/, '').split('/').filter(Boolean).pop() ?? url.hostname),
     config: at('config.json'),
-    weights: isWeights ? url : at(await exists('model.safetensors') ? 'model.safetensors' : 'model.safetensors.index.json'),
+    weights: isWeights ? url : at(await exists(at('model.safetensors'), signal) ? 'model.safetensors' : 'model.safetensors.index.json'),
     tokenizer: at('tokenizer.json'),
-    template: () => templateOf(async name => {
-      const response = await fetch(at(name), { signal });
-      return response.ok ? response.text() : null;
-    }),
+    template: access => templateOf(name => readText(at(name), access).catch(() => {
+      access.signal?.throwIfAborted();
+      return null;
+    })),
   };
 }
 

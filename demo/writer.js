@@ -1,7 +1,8 @@
 /**
  * A language model that writes: the page's panel and the Node job in serve.mjs share this file.
  */
-import { chat, compile, complete, models, text } from '../js/index.js';
+import { cache as downloads, chat, compile, complete, models, text } from '../js/index.js';
+import { readText } from './language-checkpoint.js';
 
 /** @typedef {import('./language-checkpoint.js').LanguageCheckpoint} LanguageCheckpoint */
 /** @typedef {import('./language-checkpoint.js').GgufCheckpoint} GgufCheckpoint */
@@ -16,38 +17,35 @@ const KINDS = {
 /** Tokens of context where a model would take more: caches take memory for all of them at once. */
 const MOST_CONTEXT = 4096;
 
-/** @param {string | URL | File} source @param {AbortSignal} [signal] */
-async function readJson(source, signal) {
-  if (source instanceof Blob) return JSON.parse(await source.text());
-  const url = new URL(source);
-  if (url.protocol === 'file:') {
-    const { readFile } = await import('node:fs/promises');
-    return JSON.parse(await readFile(url, 'utf8'));
+/** @typedef {import('./language-checkpoint.js').Access} Access */
+
+/** @param {string | URL | File} source @param {Access} access */
+async function readJson(source, access) {
+  const text = await readText(source, access);
+  try {
+    return JSON.parse(text);
+  } catch {
+    if (access.cache) await downloads.remove(source);
+    throw new Error(`${source instanceof Blob ? source.name : source} is not JSON, so no config.json of a model`);
   }
-  const response = await fetch(url, { signal });
-  if (!response.ok) throw new Error(`${url} could not be read: the server answered ${response.status} ${response.statusText}`);
-  return response.json().catch(() => { throw new Error(`${url} is not JSON, so no config.json of a model`); });
 }
 
-/** @param {LanguageCheckpoint} checkpoint @param {AbortSignal} [signal] */
-async function openFolder({ config: file, weights, tokenizer, template }, signal) {
-  const json = await readJson(file, signal);
+/** @param {LanguageCheckpoint} checkpoint @param {Access} access */
+async function openFolder({ config: file, weights, tokenizer, template }, access) {
+  const json = await readJson(file, access);
   const type = json.model_type ?? 'llama';
   if (!Object.hasOwn(KINDS, type)) throw new Error(`config.json describes a "${type}"; what can be run here: ${Object.keys(KINDS).join(', ')}.`);
   const [Config, Class, kind] = KINDS[type];
   const config = await Config.fromPretrained(json);
-  return { kind, module: new Class(config), config, weights, tokenizer, template };
+  return { kind, module: new Class(config), config, weights, tokenizer, template: await template(access) };
 }
 
-/** @param {GgufCheckpoint} checkpoint @param {AbortSignal} [signal] */
-async function openGguf({ gguf }, signal) {
-  const { module, config, weights } = await models.fromGGUF(gguf, { signal });
+/** @param {GgufCheckpoint} checkpoint @param {Access} access */
+async function openGguf({ gguf }, access) {
+  const { module, config, weights } = await models.fromGGUF(gguf, access);
   const kind = config instanceof models.LlamaConfig ? 'Llama, GGUF' : 'DeepSeek-V2, GGUF';
-  const template = async () => {
-    const found = JSON.parse(await weights.neighbour('tokenizer_config.json').text());
-    return found.chat_template ? found : null;
-  };
-  return { kind, module, config, weights, tokenizer: weights.neighbour('tokenizer.json'), template };
+  const found = JSON.parse(await weights.neighbour('tokenizer_config.json').text());
+  return { kind, module, config, weights, tokenizer: weights.neighbour('tokenizer.json'), template: found.chat_template ? found : null };
 }
 
 /** A model with its tokenizer and one sequence that it continues. `Writer.load` makes one. */
@@ -56,7 +54,7 @@ export class Writer {
    * @param {LanguageCheckpoint | GgufCheckpoint} checkpoint
    * @param {object} [options]
    * @param {'f32' | 'f16' | 'q8' | 'q4'} [options.precision] default: as the checkpoint has them
-   * @param {any} [options.cache] what compile takes as cache, where the weights have an address
+   * @param {any} [options.cache] what compile takes as cache, for all files that have an address
    * @param {boolean} [options.worker] run the engine in a worker; default false
    * @param {(progress: { loaded: number, total: number }) => void} [options.onProgress] bytes of weights so far and in all
    * @param {AbortSignal} [options.signal] stops the loading
@@ -64,9 +62,10 @@ export class Writer {
    */
   static async load(checkpoint, { precision, cache = false, worker = false, onProgress, signal } = {}) {
     const { name } = checkpoint;
-    const { kind, module, config, weights, tokenizer: tokenizerFile, template: findTemplate } = await ('gguf' in checkpoint ? openGguf(checkpoint, signal) : openFolder(checkpoint, signal));
-    const [tokenizer, template] = await Promise.all([text.loadTokenizer(tokenizerFile, { signal }), findTemplate()]);
-    const model = await compile(module, { weights, precision, worker, onProgress, signal, tokenizer, cache: weights instanceof URL && cache });
+    const access = { signal, cache };
+    const { kind, module, config, weights, tokenizer: tokenizerFile, template } = await ('gguf' in checkpoint ? openGguf(checkpoint, access) : openFolder(checkpoint, access));
+    const tokenizer = await text.loadTokenizer(tokenizerFile, access);
+    const model = await compile(module, { weights, precision, worker, onProgress, signal, tokenizer, cache });
     const writer = new Writer({ name, kind, config, model, tokenizer, template, precision });
     try {
       writer.session = await model.session({ context: writer.context });

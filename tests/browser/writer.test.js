@@ -256,7 +256,7 @@ for (const name of BROWSERS) {
       assert.match(await refused('config'), /DeepseekV2Config: hidden_size is missing/);
       assert.equal(await text('#writer-facts'), '', 'those of the model before');
       assert.match(await refused('kind'), /"mamba"; what can be run here: deepseek_v2, .*llama/);
-      assert.match(await refused('nothing'), /config\.json could not be read: the server answered 404/);
+      assert.match(await refused('nothing'), /config\.json: the server answered 404/);
       await page.evaluate(() => {
         const data = new DataTransfer();
         data.items.add(new File(['{}'], 'config.json'));
@@ -283,6 +283,28 @@ for (const name of BROWSERS) {
       await page.click('#writer-go');
       await status('Seed 7\\.$');
       assert.deepEqual(await written(), [PROMPT + expected.exact]);
+    });
+
+    it('loads again without a server what it has kept', async () => {
+      const kept = await page.evaluate(async () => (await (await import('/js/index.js')).cache.list().catch(() => [])).map(({ url }) => url));
+      if (!kept.length) return assert.equal(name, 'webkit', 'only this browser may have no place for them');
+      for (const file of ['bytes/config.json', 'bytes/model.safetensors', 'bytes/tokenizer.json', 'bytes/tokenizer_config.json', 'deepseek2.gguf']) assert.ok(kept.some(url => url.endsWith(file)), file);
+      await page.evaluate(() => {
+        globalThis.online = globalThis.fetch;
+        globalThis.fetch = () => Promise.reject(new TypeError('no connection'));
+      });
+      await load(`${server.url}made/bytes`);
+      await status('^bytes is loaded\\.');
+      assert.equal(await page.evaluate(() => document.querySelector('#writer-modes').hidden), false, 'the template is there, too');
+      await set({ prompt: PROMPT, ...SAMPLING });
+      await page.click('#writer-go');
+      await status('Seed 7\\.$');
+      assert.deepEqual(await written(), [PROMPT + expected.exact]);
+      await load(`${server.url}${GGUF}`);
+      await status('^deepseek2\\.gguf is loaded\\.');
+      await load(`${server.url}made/nowhere`);
+      assert.match(await fails(), /config\.json: cannot be fetched: no connection/);
+      await page.evaluate(() => { globalThis.fetch = globalThis.online; });
     });
 
     it('shows what downloads are kept, and throws them away', async () => {
