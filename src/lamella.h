@@ -262,9 +262,16 @@ LAM_API lam_status   lam_session_context(lam_session *s, int tokens, lam_precisi
 /* The next run comes after this many tokens; at most as many as have been seen. */
 LAM_API lam_status   lam_session_seek(lam_session *s, int position);
 LAM_API int          lam_session_position(const lam_session *s);      /* tokens seen so far */
+/* on: the memory of every input is the session's to write over once the last layer that reads it is done, or by that layer itself ("donated", as JAX
+ * calls it): less memory, and a layer may write where it reads. Then all inputs that the selected outputs depend on are written anew before each run, and before
+ * lam_session_check; what lam_session_input points to holds no particular numbers from a run's first layer on; and outputs are read before an input is
+ * written for the next run. An input that is itself an output, or of which an output is a view, keeps its numbers until then. Off at first: inputs keep theirs,
+ * and a run may be repeated. Comes before prepare; what caches hold stays. */
+LAM_API void         lam_session_donate(lam_session *s, int on);
 LAM_API lam_status   lam_session_resize(lam_session *s, int input, int rank, const int *dims);
 LAM_API lam_status   lam_session_prepare(lam_session *s);             /* after resize and before run */
-LAM_API void        *lam_session_input(lam_session *s, int input);    /* f32 or i32, PyTorch's order; valid until the next prepare */
+LAM_API void        *lam_session_input(lam_session *s, int input);    /* f32 or i32, PyTorch's order; valid until the next prepare. NULL: no
+                                                                       * selected output depends on it */
 /* Are the numbers in the inputs ones that the layers can use (ids within their tables)? Ask it before a run. */
 LAM_API lam_status   lam_session_check(lam_session *s);
 LAM_API void         lam_session_run(lam_session *s);

@@ -13,8 +13,8 @@ static int is_kept(const lam_session *s, lam_value x) {
     return node >= 0 && session_keeps(s, &s->g->nodes[node]);
 }
 
-/* last[v]: the last layer that reads the memory of v. Outputs and inputs keep theirs: the caller reads and writes them between
- * runs, and an output that is a view of an input must still be there. */
+/* last[v]: the last layer that reads the memory of v. Outputs keep theirs, and with them an input that an output is a view of: the caller reads
+ * them after the run. Inputs that are not donated keep theirs for the next run. */
 static void find_last_uses(lam_session *s) {
     const lam_graph *g = s->g;
     int *last = s->last;
@@ -31,7 +31,7 @@ static void find_last_uses(lam_session *s) {
         if (last[s->root[n->out]] < i) last[s->root[n->out]] = i;
     }
     for (int i = 0; i < g->input_count; i++)
-        if (s->needed[g->inputs[i]]) last[g->inputs[i]] = s->layer_count;
+        if (s->needed[g->inputs[i]] && !s->donated) last[g->inputs[i]] = s->layer_count;
     for (int i = 0; i < s->output_count; i++) last[s->root[g->outputs[s->first_output + i]]] = s->layer_count;
 }
 

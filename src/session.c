@@ -129,6 +129,11 @@ lam_status lam_session_seek(lam_session *s, int position) {
 
 int lam_session_position(const lam_session *s) { return s->position; }
 
+void lam_session_donate(lam_session *s, int on) {
+    s->donated = on;
+    s->ready = s->planned = 0;
+}
+
 lam_status lam_session_resize(lam_session *s, int input, int rank, const int *dims) {
     if (input < 0 || input >= s->g->input_count) return session_fail(s, LAM_EVALUE, "there is no input %d", input);
     const lam_shape *defined = graph_shape(s->g, s->g->inputs[input]);

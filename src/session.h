@@ -24,6 +24,7 @@ struct lam_session {
     int step;                 /* next layer of a run in progress */
     int asked, paused;        /* of a layer whose experts are outside: the caller has been asked for them; where it goes on */
     int profiling;
+    int donated;              /* inputs may be written over */
     double *milliseconds;     /* [layer_count] */
     int context;              /* tokens that caches have room for; 0: nothing is kept between runs */
     lam_precision kept;       /* of their rows, where all that read them can */

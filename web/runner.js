@@ -246,6 +246,7 @@ export class Runner {
       exports.lam_session_free(pointer);
       throw error;
     }
+    exports.lam_session_donate(pointer, 1);   // forward writes all inputs
     this.sessions.set(this.nextSession, { pointer, inputs, outputs, context, key: '', prepared: null, closed: false });
     return this.nextSession++;
   }
@@ -300,8 +301,10 @@ export class Runner {
     this.prepare(session, inputs.map((input) => input.shape));
     inputs.forEach(({ data }, i) => {
       const input = session.inputs[0] + i;
+      const at = exports.lam_session_input(pointer, input) >>> 0;
+      if (!at) return;   // no layer reads it
       const words = this.inputs[input] === I32 ? this.engine.i32() : this.engine.f32();
-      words.set(data, (exports.lam_session_input(pointer, input) >>> 0) / 4);
+      words.set(data, at / 4);
     });
     const status = exports.lam_session_check(pointer);
     if (status) throw this.sessionError(pointer, status);
