@@ -168,6 +168,7 @@ static void shares(void) {
     CHECK(block_select_f32(chosen, best, (float[]){-1e38f, -3.4e38f}, 2, 3, &listed) == 0 && listed == 2, "nothing but hidden blocks");
     CHECK(block_select_f32(chosen, best, (float[]){-1022, -1024}, 2, 3, &listed) == 1 && chosen[0] == 0, "measured by the phantom");
     CHECK(block_select_f32(chosen, best, (float[]){2, 2, 2, 2, 2, 2, 2}, 7, 2, &listed) == 2 && chosen[0] == 0 && chosen[1] == 1, "the first of equal ones");
+    CHECK(block_select_f32(chosen, best, (float[]){2, 1, 0, 5, 2, 0}, 6, 2, &listed) == 2 && chosen[0] == 3 && chosen[1] == 0, "also beside a larger one");
     float many[1000];
     for (int i = 0; i < 1000; i++) many[i] = 0;
     many[999] = -16.5f;                                             /* e^-16.5 / 1000 < 1e-10 < e^-16.5 */

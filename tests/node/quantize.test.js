@@ -98,6 +98,21 @@ describe('a quantised checkpoint', () => {
     });
   }
 
+  test('so are those of numbers between two codes, of two equally large, of scales between two, and of next to nothing', async () => {
+    const linear = new nn.Linear(64, 48, { bias: false });
+    const most = [1, -1, 1 + 2 ** -8, 1 + 2 ** -7 + 2 ** -8, -1 - 2 ** -8, 127 / 128, 1e-41, 1e-38];
+    const data = Float32Array.from({ length: 48 * 64 }, (_, i) => Math.round(random() * 16) / 16 * most[(i >> 6) % 8]);
+    for (let i = 0; i < data.length; i += 32) [data[i + 5], data[i + 9]] = [most[(i >> 6) % 8], -most[(i >> 6) % 8]];
+    const inputs = [[3, 64]];
+    for (const precision of /** @type {const} */ (['q8', 'q4'])) {
+      const models = await Promise.all([await (await quantize(safetensors.write({ weight: { data, shape: [48, 64] } }), { precision })).bytes(), { weight: { data, shape: [48, 64] } }]
+        .map((given, i) => compile(linear, { weights: /** @type {any} */ (given), inputs, ...(i && { precision }) })));
+      const y = tensor([3, 64]);
+      same(await models[0].forward(y), await models[1].forward(y), precision);
+      for (const model of models) model.dispose();
+    }
+  });
+
   test('f16: the numbers are those of the weights rounded to halves', async () => {
     const made = await quantize(file, { precision: 'f16' });
     assert.ok(made.tensors.every(({ to, shape }) => to === (shape.length > 1 ? 'F16' : 'F32')) && made.size < 0.52 * file.length);
