@@ -22,7 +22,7 @@ export function configOf(file) {
   const read = (key, fallback) => {
     const value = plain(metadata[`${architecture}.${key}`]) ?? fallback;
     if (value === undefined) throw new LamellaError('gguf', `${name}: ${architecture}.${key} is missing`, { path: name });
-    return Array.isArray(value) ? same(`${architecture}.${key}`, value, name) : value;
+    return one(`${architecture}.${key}`, value, name);
   };
   const table = shape('token_embd.weight');
   if (!table) throw new LamellaError('gguf', `${name}: token_embd.weight is missing`, { path: name });
@@ -44,8 +44,9 @@ export function configOf(file) {
   };
 }
 
-/** A list that has a number for each layer. @param {string} key @param {any[]} values @param {string} name */
-function same(key, values, name) {
+/** Instead of a number there may be a list that has one for each layer. @param {string} key @param {any} values @param {string} name */
+export function one(key, values, name) {
+  if (!Array.isArray(values)) return values;
   if (values.some((value) => value !== values[0])) throw new LamellaError('gguf', `${name}: ${key} ${show(values)}: layers that differ are not supported`, { path: name });
   return plain(values[0]);
 }

@@ -4,7 +4,7 @@ import { LamellaError } from '../errors.js';
 import { PieceReader, readBytes, truncated } from '../weights/bytes.js';
 import { openSource } from '../weights/source.js';
 import { codedQ40, halfAt, kindOf } from './blocks.js';
-import { ARCHITECTURES, configOf } from './config.js';
+import { ARCHITECTURES, configOf, one } from './config.js';
 import { weightsIn } from './names.js';
 import { tokenizerOf } from './tokenizer.js';
 
@@ -133,8 +133,9 @@ export class GgufWeights {
       throw new LamellaError('gguf', `${source.name}: general.architecture: expected ${ARCHITECTURES.map(show).join(' or ')}, got ${show(architecture)}`, { path: source.name });
     }
     this.architecture = architecture;
-    const heads = Number(metadata[`${architecture}.attention.head_count`] ?? 1);
-    const model = { architecture, heads, keyHeads: Number(metadata[`${architecture}.attention.head_count_kv`] ?? heads), has: (/** @type {string} */ name) => this.#stored.has(name) };
+    const count = (/** @type {string} */ key, /** @type {number} */ fallback) => Number(one(`${architecture}.attention.${key}`, metadata[`${architecture}.attention.${key}`] ?? fallback, source.name));
+    const heads = count('head_count', 1);
+    const model = { architecture, heads, keyHeads: count('head_count_kv', heads), has: (/** @type {string} */ name) => this.#stored.has(name) };
     for (const stored of tensors) {
       for (const [name, part] of weightsIn(stored.name, stored.shape, model)) this.#weights.set(name, { name, part, stored, shape: this.#shape(stored, part) });
     }
