@@ -170,7 +170,7 @@ export class CheckpointPanel {
     if (!model) return;
     showError($('checkpoint-error'));
     try {
-      const tensor = await image.toTensor(picture, { size: this.size });
+      const tensor = await image.toTensor(picture, { size: this.size, worker: true });
       const started = performance.now();
       const embedding = await model.forward(tensor);
       if (model !== this.model || picture !== slot.picture) return;

@@ -70,10 +70,11 @@ export class Classifier {
     const model = await compile(tower, { weights, prefix: 'visual.', worker, onProgress, signal });
     const embeddings = await labelWeights.tensor('embedding');
     await Promise.all([weights.close(), labelWeights.close()]);
-    return new Classifier({ config, labels, build: model.engine, model, embeddings: embeddings.toFloat32(), scale: Math.exp(logitScale.toFloat32()[0]) });
+    return new Classifier({ config, labels, build: model.engine, model, worker, embeddings: embeddings.toFloat32(), scale: Math.exp(logitScale.toFloat32()[0]) });
   }
 
-  constructor({ config, labels, build, model, embeddings, scale }) {
+  constructor({ config, labels, build, model, worker, embeddings, scale }) {
+    this.worker = worker;
     this.config = config;
     this.labels = labels;
     this.build = build;
@@ -92,7 +93,7 @@ export class Classifier {
   async classify(source, { count = 10 } = {}) {
     const started = performance.now();
     const { size, mean, std } = this.config.preprocess_cfg;
-    const tensor = await image.toTensor(source, { size, mean, std });
+    const tensor = await image.toTensor(source, { size, mean, std, worker: this.worker });
     const prepared = performance.now();
     const embedding = await this.model.forward(tensor);
     const computed = performance.now();

@@ -121,7 +121,7 @@ export async function compile(module, options = {}) {
     signal?.throwIfAborted();
     const Class = /** @type {any} */ (module).Model ?? Model;
     const { weights } = opened;
-    const model = new Class(runner, { methods: recorded, module, tokenizer, neighbour: (/** @type {string} */ name) => weights.neighbour?.(name), cache: cacheBeside(cache || weights.cache) });
+    const model = new Class(runner, { methods: recorded, module, worker, tokenizer, neighbour: (/** @type {string} */ name) => weights.neighbour?.(name), cache: cacheBeside(cache || weights.cache) });
     await warm(model, recorded, { since, signal });
     signal?.throwIfAborted();
     return model;

@@ -3,7 +3,7 @@ import { Tensor } from './tensor.js';
 
 export { CLIP_MEAN, CLIP_STD } from './image/clip.js';
 
-/** @typedef {import('./image/pixels.js').ImageSource} ImageSource */
+/** @typedef {import('./image/find.js').ImageSource} ImageSource */
 /** @typedef {import('./image/resample.js').Pixels} Pixels */
 /** @typedef {import('./image/resample.js').Interpolation} Interpolation */
 /**
@@ -18,6 +18,8 @@ export { CLIP_MEAN, CLIP_STD } from './image/clip.js';
  * @property {readonly number[]} [std] Three numbers to divide by after that; CLIP's.
  * @property {'from-image' | 'none'} [orientation] 'from-image' (default) turns a photograph upright as its EXIF data says; Pillow, and so CLIP's training,
  *   does not: 'none'. In browsers 'none' is for JPEG; it does nothing to pictures that are decoded already.
+ * @property {boolean} [worker] Decode and resize in a worker that all pictures share, so that a large photograph does not stop the page (default false; a model
+ *   that runs in a worker does so). Where there can be none (a content security policy without worker-src blob:, an SVG, a page of a worker's) it is done here.
  * @property {AbortSignal | null} [signal]
  */
 

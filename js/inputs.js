@@ -43,10 +43,10 @@ export function inputSpecs(where, declared) {
  * @param {InputSpec} spec
  * @param {any} input
  * @param {object | undefined} preprocess What image.toTensor is told about pictures.
- * @param {AbortSignal | null} [signal] Stops the reading of a picture.
+ * @param {{ signal?: AbortSignal | null, worker?: boolean }} [how] `signal`: stops the reading of a picture; `worker`: it is read in one.
  * @returns {Numbers | Promise<Numbers>}
  */
-export function readInput(what, spec, input, preprocess, signal = null) {
+export function readInput(what, spec, input, preprocess, how = {}) {
   if (input instanceof Tensor) return checked(what, spec, input);
   if (typeof input === 'number' || typeof input === 'boolean') return checked(what, spec, new Tensor(Float32Array.of(Number(input)), []));
   const isPicture = wantsPicture(spec) && mayBePicture(Array.isArray(input) ? input[0] : input);
@@ -59,7 +59,7 @@ export function readInput(what, spec, input, preprocess, signal = null) {
     const shape = inferShape(what, spec, /** @type {any} */ (input).length ?? 0);
     return checked(what, spec, named(what, () => new Tensor(/** @type {any} */ (input), shape)));
   }
-  if (isPicture) return readPicture(what, spec, input, preprocess, signal);
+  if (isPicture) return readPicture(what, spec, input, { ...preprocess, ...how });
   throw badArgument(what, `a Tensor of shape ${showShape(spec.shape)} or numbers`, input);
 }
 
@@ -79,14 +79,13 @@ const isNodeBuffer = (input) => typeof Buffer === 'function' && Buffer.isBuffer(
  * @param {string} what
  * @param {InputSpec} spec
  * @param {any} source
- * @param {object | undefined} preprocess
- * @param {AbortSignal | null} signal
+ * @param {import('./image.js').ImageOptions} options
  * @returns {Promise<Numbers>}
  */
-async function readPicture(what, spec, source, preprocess, signal) {
+async function readPicture(what, spec, source, options) {
   const [, , h, w] = spec.shape;
   const size = h !== null && w !== null ? { size: /** @type {[number, number]} */ ([h, w]) } : {};
-  return checked(what, spec, await toTensor(source, { ...size, ...preprocess, signal }));
+  return checked(what, spec, await toTensor(source, { ...size, ...options }));
 }
 
 /**

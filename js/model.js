@@ -46,17 +46,19 @@ export class Model {
   /** @type {Map<string, Method & { session?: Promise<number> }>} */
   #methods;
   #engine;
+  #worker;
   #beside;
   /** Why it can no longer be used. @type {LamellaError | null} */
   #trap = null;
 
   /**
    * @param {AnyRunner} runner
-   * @param {{ methods: Map<string, Method>, module: Module } & import('./session.js').Beside} description
+   * @param {{ methods: Map<string, Method>, module: Module } & { worker?: boolean } & import('./session.js').Beside} description
    */
-  constructor(runner, { methods, module, tokenizer, neighbour, cache }) {
+  constructor(runner, { methods, module, worker, tokenizer, neighbour, cache }) {
     this.#runner = runner;
     this.#methods = methods;
+    this.#worker = worker;
     /** What was compiled. */
     this.module = module;
     const { build, threads } = runner.engine;
@@ -86,7 +88,7 @@ export class Model {
    *
    * Each input is a Tensor; a typed array, where the shape follows from its length; nested arrays of numbers; or, for an input
    * [n, 3, h, w], a picture or a list of them: whatever image.toTensor takes (a Uint8Array holds numbers, though, and not a file; an
-   * ArrayBuffer, a Blob and Node's Buffer are files), prepared as `module.preprocess` says. An options object `{ signal }` may come last.
+   * ArrayBuffer, a Blob and Node's Buffer are files), prepared as `module.preprocess` says, in a worker if the model runs in one. An options object `{ signal }` may come last.
    * Inputs must not change before the promise settles. Calls made meanwhile wait their turn.
    * @param {...(ModelInput | { signal?: AbortSignal })} inputs
    * @returns {Promise<any>} A Tensor, or an array or object of Tensors, as the module's forward returns. They belong to the caller.
@@ -219,7 +221,7 @@ export class Model {
     const { inputs, signal } = takeOptions(name, given, method.specs);
     signal?.throwIfAborted();
     const preprocess = /** @type {any} */ (this.module).preprocess;
-    const reading = Promise.all(inputs.map((input, i) => readInput(`${name}: input ${i}`, method.specs[i], input, preprocess, signal)));
+    const reading = Promise.all(inputs.map((input, i) => readInput(`${name}: input ${i}`, method.specs[i], input, preprocess, { signal, worker: this.#worker })));
     reading.catch(() => {});   // an error waits for its turn in the queue
     return this.#enqueue(async () => {
       const numbers = await reading;

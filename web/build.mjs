@@ -2,7 +2,7 @@
 //   dist/wasm/BUILD.wasm   the four builds
 //   dist/wasm/BUILD.js     each as text (LZMA, base64, with what unpacks it), for the default entry
 //   dist/wasm/id.js        hash of the sources, which the loader compares with lam_build_id()
-//   dist/host.js           the worker's program as text
+//   dist/host.js           the worker's program as text, picture-host.js that of the worker that prepares pictures
 //   dist/tokenizers.js     the package @huggingface/tokenizers, imported when a tokenizer is loaded; tokenizers.LICENSE.txt is its licence
 //   dist/jinja.js          the package @huggingface/jinja, imported when a chat template is used; jinja.LICENSE.txt is its licence
 //   dist/gguf.js           what the package @huggingface/gguf reads headers with, imported when a GGUF file is opened; gguf.LICENSE.txt is its licence
@@ -107,7 +107,7 @@ function checkImports(build, bytes) {
 const buildsApart = {
   name: 'builds-apart',
   setup(esbuild) {
-    esbuild.onResolve({ filter: /dist\/(wasm\/(simd|relaxed)(-threads)?|host|tokenizers|jinja|gguf)\.js$/ }, ({ path }) => ({
+    esbuild.onResolve({ filter: /dist\/(wasm\/(simd|relaxed)(-threads)?|host|picture-host|tokenizers|jinja|gguf)\.js$/ }, ({ path }) => ({
       path: path.replace(/^.*dist\//, './'), external: true,
     }));
     // Tables of the Hub, which the reader of GGUF headers re-exports and does not use.
@@ -168,9 +168,8 @@ async function bundlePackage(name, entry, licence, types, names) {
 }
 
 async function bundleScripts() {
-  if (existsSync(join(ROOT, 'web/host-entry.js'))) {
-    writeText('host', await bundle('web/host-entry.js', 'iife'));
-  }
+  writeText('host', await bundle('web/host-entry.js', 'iife'));
+  writeText('picture-host', await bundle('web/picture-entry.js', 'iife'));
   await bundlePackage('tokenizers', 'tokenizers.mjs', 'Apache License 2.0', 'export declare const Tokenizer: new (tokenizer: object, config: object) => any;');
   await bundlePackage('jinja', 'index.js', 'MIT License', 'export declare const Template: new (text: string) => { render(variables: object): string };');
   await bundlePackage('gguf', 'browser/index.mjs', 'MIT License', 'export declare const gguf: (uri: string, options: object) => Promise<any>;', ['gguf']);

@@ -1,21 +1,12 @@
 /** The worker's side of worker.js, a Runner that answers messages: bundled into one text by web/build.mjs, started by RemoteRunner. */
-import { nodeModule } from '../js/platform.js';
+import { listen, port, reply } from './answers.js';
 import { createEngine } from './engine.js';
 import { Runner } from './runner.js';
 
 /** @typedef {import('./runner.js').Numbers} Numbers */
 /** @typedef {import('./worker.js').Request} Request */
-/**
- * What a Worker and a worker's own scope have in common, in browsers and in Node.
- * @typedef {object} Port
- * @property {(message: any, transfer?: any[]) => void} postMessage
- */
-
-/**
- * @param {Port} port
- * @returns {(request: Request) => Promise<void>} What to call with each message.
- */
-function serve(port) {
+/** @returns {(request: Request) => Promise<void>} What to call with each message. */
+function serve() {
   /** @type {Runner | null} */
   let runner = null;
   /** Requests that can be stopped. @type {Map<number, AbortController>} */
@@ -66,18 +57,9 @@ function serve(port) {
       running.get(id)?.abort();
       return;
     }
-    try {
-      const method = methods[request.method] ?? (/** @type {any} */ (runner))[request.method].bind(runner);
-      const result = await method(...request.args, id);
-      port.postMessage({ id, result }, result?.outputs?.map((/** @type {Numbers} */ output) => output.data.buffer) ?? []);
-    } catch (error) {
-      const { name, message, code, path } = /** @type {any} */ (error);
-      port.postMessage({ id, error: { name, message, code, path } });
-    }
+    const { method, args } = request;
+    await reply(id, () => (methods[method] ? methods[method](...args, id) : (/** @type {any} */ (runner))[method](...args, id)), (result) => result?.outputs?.map((/** @type {Numbers} */ output) => output.data.buffer) ?? []);
   };
 }
 
-const port = nodeModule('node:worker_threads')?.parentPort ?? self;
-const answer = serve(port);
-if (port.on) port.on('message', answer);
-else port.onmessage = (/** @type {MessageEvent} */ event) => answer(event.data);
+listen(serve());

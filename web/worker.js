@@ -1,10 +1,9 @@
 /**
  * A model in a worker, the page's side: `RemoteRunner` has a Runner's asynchronous methods. The other side is host-entry.js, a Runner
- * that answers messages. A request is { id, method, args }, an answer { id, result } or { id, error }; { id, abort } stops a request.
- * The worker's engine asks for threads with { job }; { thread, started } says what became of one.
+ * that answers requests. The worker's engine asks for threads with { job }; { thread, started } says what became of one.
  */
 import { LamellaError } from '../js/errors.js';
-import { nodeModule } from '../js/platform.js';
+import { Requests, startWorker } from './requests.js';
 import { startThread } from './threads.js';
 
 /** @typedef {import('./runner.js').Answer} Answer */
@@ -12,12 +11,10 @@ import { startThread } from './threads.js';
 /** @typedef {import('./runner.js').MemoryUse} MemoryUse */
 /** @typedef {import('./runner.js').Numbers} Numbers */
 /** @typedef {import('../js/trace.js').CallArgument} CallArgument */
-/** @typedef {{ id: number, method: string, args: any[] } | { id: number, abort: true } | { thread: number, started: boolean }} Request */
-/** @typedef {{ id: number, result?: any, error?: SentError }} Reply */
-/** @typedef {{ name: string, message: string, code?: string, path?: string }} SentError */
+/** @typedef {import('./requests.js').Request | { thread: number, started: boolean }} Request */
 
 /** A Runner that lives in a worker of its own. */
-export class RemoteRunner {
+export class RemoteRunner extends Requests {
   /**
    * @param {string} source The worker's program.
    * @param {object} engineOptions For createEngine in the worker.
@@ -34,22 +31,12 @@ export class RemoteRunner {
     return remote;
   }
 
-  /** @param {StartedWorker} worker */
-  constructor(worker) {
-    this.worker = worker;
-    /** The worker's engine. @type {{ build: string, threads: number }} */
-    this.engine = { build: '', threads: 0 };
-    this.next = 0;
-    /** @type {Map<number, { resolve: (result: any) => void, reject: (error: unknown) => void }>} */
-    this.waiting = new Map();
-    /** Why there is no worker any more. @type {unknown} */
-    this.gone = null;
-    /** As of the last answer. @type {MemoryUse | undefined} */
-    this.bytes = undefined;
-    /** What ends the workers that share the worker's work. @type {(() => void)[]} */
-    this.threads = [];
-    worker.listen((message) => ('job' in message ? this.startThread(message.job) : this.settle(message)), (error) => this.fail(error));
-  }
+  /** The worker's engine. */
+  engine = { build: '', threads: 0 };
+  /** As of the last answer. @type {MemoryUse | undefined} */
+  bytes = undefined;
+  /** What ends the workers that share the worker's work. @type {(() => void)[]} */
+  threads = [];
 
   /** @param {import('./threads.js').Job} job */
   startThread(job) {
@@ -62,47 +49,16 @@ export class RemoteRunner {
     }
   }
 
-  /**
-   * @param {string} method
-   * @param {any[]} args
-   * @param {{ transfer?: Transferable[], signal?: AbortSignal | null }} [options]
-   * @returns {Promise<any>}
-   */
-  request(method, args, { transfer = [], signal = null } = {}) {
-    if (this.gone) return Promise.reject(this.gone);
-    const id = this.next++;
-    const abort = () => this.worker.post({ id, abort: true });
-    signal?.addEventListener('abort', abort, { once: true });
-    const answer = new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject });
-      this.worker.keepAlive(true);
-      try {
-        this.worker.post({ id, method, args }, transfer);
-      } catch (error) {
-        this.waiting.delete(id);
-        this.worker.keepAlive(this.waiting.size > 0);
-        reject(error);
-      }
-    });
-    return answer.finally(() => signal?.removeEventListener('abort', abort));
+  /** @param {any} message */
+  receive(message) {
+    if ('job' in message) this.startThread(message.job);
+    else this.settle(message);
   }
 
-  /** @param {Reply} reply */
-  settle({ id, result, error }) {
-    const waiting = this.waiting.get(id);
-    this.waiting.delete(id);
-    this.worker.keepAlive(this.waiting.size > 0);
-    if (error) waiting?.reject(received(error));
-    else waiting?.resolve(result);
-  }
-
-  /** The worker is gone. @param {unknown} error */
+  /** @param {unknown} error */
   fail(error) {
-    this.gone ??= error;
     for (const end of this.threads.splice(0)) end();
-    const waiting = [...this.waiting.values()];
-    this.waiting.clear();
-    for (const { reject } of waiting) reject(error);
+    super.fail(error);
   }
 
   /** @param {[string, readonly CallArgument[]][]} calls */
@@ -203,65 +159,6 @@ export class RemoteRunner {
 
   /** Ends the worker, and with it everything it holds. */
   dispose() {
-    this.worker.end();
-    this.fail(new LamellaError('disposed', 'the model was disposed'));
+    this.end(new LamellaError('disposed', 'the model was disposed'));
   }
-}
-
-/**
- * @param {SentError} error
- * @returns {Error}
- */
-function received({ name, message, code, path }) {
-  if (name === 'LamellaError') return new LamellaError(/** @type {string} */ (code), message, { path });
-  return Object.assign(new Error(message), { name });
-}
-
-/**
- * @typedef {object} StartedWorker
- * @property {(message: any, transfer?: any[]) => void} post
- * @property {(reply: (message: any) => void, fail: (error: unknown) => void) => void} listen
- * @property {(busy: boolean) => void} keepAlive Node exits when no worker is busy.
- * @property {() => void} end
- */
-
-/**
- * A worker from its source text, so that no bundler and no server has to know of a file.
- * @param {string} source
- * @returns {StartedWorker}
- */
-function startWorker(source) {
-  const failed = (/** @type {unknown} */ cause) => new LamellaError('worker', `the worker failed: ${/** @type {any} */ (cause)?.message ?? 'it could not be started (a content security policy must allow worker-src blob:)'}`, { cause });
-  const threads = nodeModule('node:worker_threads');
-  if (threads) {
-    const worker = new threads.Worker(source, { eval: true });
-    return {
-      post: (message, transfer) => worker.postMessage(message, transfer),
-      listen(reply, fail) {
-        worker.on('message', reply);
-        worker.on('error', (/** @type {unknown} */ error) => fail(failed(error)));
-        worker.on('exit', (/** @type {number} */ code) => fail(failed(new Error(`it ended with code ${code}`))));
-      },
-      keepAlive: (busy) => (busy ? worker.ref() : worker.unref()),
-      end: () => { worker.terminate(); },
-    };
-  }
-  const url = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
-  const worker = new Worker(url, { name: 'lamella' });
-  return {
-    post: (message, transfer = []) => worker.postMessage(message, transfer),
-    listen(reply, fail) {
-      worker.onmessage = (event) => {
-        URL.revokeObjectURL(url);
-        reply(event.data);
-      };
-      worker.onerror = (event) => fail(failed(event));
-      worker.onmessageerror = (event) => fail(failed(event));
-    },
-    keepAlive() {},
-    end: () => {
-      URL.revokeObjectURL(url);
-      worker.terminate();
-    },
-  };
 }

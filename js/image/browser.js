@@ -6,6 +6,7 @@ import { hasCanvas } from '../platform.js';
 import { withoutOrientation } from './exif.js';
 
 /** @typedef {import('./resample.js').Pixels} Pixels */
+/** @typedef {import('./prepare.js').Found} Found */
 /** @typedef {'from-image' | 'none'} Orientation */
 
 /** Neither colour management nor multiplication by alpha: Pillow does neither. @type {ImageBitmapOptions} */
@@ -22,7 +23,11 @@ export async function decodeInBrowser(file, orientation) {
   const upright = orientation === 'none' ? await withoutOrientation(file) : file;
   if (/^image\/svg/.test(file.type)) return decodeAsElement(upright);
   const bitmap = await createImageBitmap(upright, AS_STORED).catch(() => null);
-  if (!bitmap) return decodeAsElement(upright);
+  return bitmap ? drawBitmap(bitmap) : decodeAsElement(upright);
+}
+
+/** @param {ImageBitmap} bitmap It is closed. @returns {Pixels} */
+export function drawBitmap(bitmap) {
   try {
     return draw(bitmap, bitmap.width, bitmap.height);
   } finally {
@@ -54,8 +59,8 @@ async function decodeAsElement(file) {
 /**
  * @param {any} source An element or object that a canvas can draw.
  * @param {{ orientation: Orientation, signal: AbortSignal | null }} options
- * @param {(address: string) => Promise<Pixels>} fetched How to decode what lies at an address.
- * @returns {Promise<Pixels>}
+ * @param {(address: string) => Promise<Found>} fetched What lies at an address.
+ * @returns {Promise<Found>}
  */
 export async function readElement(source, { orientation, signal }, fetched) {
   const kind = hasCanvas ? Object.prototype.toString.call(source).slice(8, -1) : '';
@@ -64,26 +69,25 @@ export async function readElement(source, { orientation, signal }, fetched) {
     case 'SVGImageElement': return fetched(new URL(source.href.baseVal, source.baseURI).href);
     case 'HTMLVideoElement':
       await abortable(hasFrame(source), signal);
-      return draw(source, source.videoWidth, source.videoHeight);
-    case 'VideoFrame': return draw(source, source.displayWidth, source.displayHeight);
-    case 'HTMLCanvasElement': case 'OffscreenCanvas': case 'ImageBitmap': return draw(source, source.width, source.height);
+      return drawn(source, source.videoWidth, source.videoHeight);
+    case 'VideoFrame': return drawn(source, source.displayWidth, source.displayHeight);
+    case 'HTMLCanvasElement': case 'OffscreenCanvas': case 'ImageBitmap': return drawn(source, source.width, source.height);
     default:
   }
   const elements = hasCanvas ? 'an image, canvas or video element, an ImageBitmap, ImageData or VideoFrame, ' : 'a path, ';
   throw new LamellaError('image', `image: expected a URL, ${elements}encoded bytes, or { data, width, height }, got ${show(source)}`);
 }
 
-/** @param {HTMLImageElement} element */
+/** @param {CanvasImageSource} source @param {number} width @param {number} height @returns {Found} */
+const drawn = (source, width, height) => ({ pixels: draw(source, width, height), own: true });
+
+/** @param {HTMLImageElement} element @returns {Promise<Found>} */
 async function readImage(element) {
   await element.decode().catch((cause) => {
     throw new LamellaError('image', `image: the image element did not load ${element.currentSrc || element.src || 'anything: it has no src'}`, { cause });
   });
   const bitmap = await createImageBitmap(element, AS_STORED).catch(() => null);   // not of an SVG without size
-  try {
-    return bitmap ? draw(bitmap, bitmap.width, bitmap.height) : draw(element, ...imageSize(element));
-  } finally {
-    bitmap?.close();
-  }
+  return bitmap ? { bitmap } : drawn(element, ...imageSize(element));
 }
 
 /**

@@ -2,16 +2,17 @@
 import { abortSignal, badArgument, boolean, integer, pair, show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import { CLIP_MEAN, CLIP_STD } from './clip.js';
-import { pixelsOf } from './pixels.js';
-import { resize as resized } from './resample.js';
+import { find } from './find.js';
+import { prepare } from './prepare.js';
 
-/** @typedef {import('./pixels.js').ImageSource} ImageSource */
+/** @typedef {import('./find.js').ImageSource} ImageSource */
 /** @typedef {import('./resample.js').Pixels} Pixels */
 /** @typedef {import('../image.js').ImageOptions} ImageOptions */
+/** @typedef {Required<ImageOptions>} Settings */
 
-/** @type {Required<ImageOptions>} */
+/** @type {Settings} */
 const DEFAULTS = {
-  size: 224, resize: 'shortest', crop: true, interpolation: 'bicubic', mean: CLIP_MEAN, std: CLIP_STD, orientation: 'from-image', signal: null,
+  size: 224, resize: 'shortest', crop: true, interpolation: 'bicubic', mean: CLIP_MEAN, std: CLIP_STD, orientation: 'from-image', worker: false, signal: null,
 };
 
 /**
@@ -26,7 +27,7 @@ export async function normalised(source, options = {}) {
   if (!list.length) throw badArgument('image.toTensor: source', 'a picture or a list of pictures', source);
   /** @type {Pixels[]} */
   const pictures = [];
-  for (const one of list) pictures.push(fit(await pixelsOf(one, settings), settings));
+  for (const one of list) pictures.push(await prepared(one, settings));
   const [{ width, height }] = pictures;
   const tables = [0, 1, 2].map((c) => normalisation(settings.mean[c], settings.std[c]));
   const stride = 3 * height * width;
@@ -41,19 +42,37 @@ export async function normalised(source, options = {}) {
 }
 
 /**
+ * @param {ImageSource} source
+ * @param {Settings} settings
+ * @returns {Promise<Pixels>}
+ */
+async function prepared(source, settings) {
+  const found = await find(source, settings);
+  if (settings.worker) {
+    const done = await (await import('./apart.js')).prepareApart(found, settings);
+    if (done) return done;
+  }
+  // What went to a worker that could do nothing with it is gone.
+  const pixels = await prepare(settings.worker ? await find(source, settings) : found, settings);
+  settings.signal?.throwIfAborted();
+  return pixels;
+}
+
+/**
  * @param {ImageOptions} options
- * @returns {Required<ImageOptions>}
+ * @returns {Settings}
  */
 function checked(options) {
   for (const name of Object.keys(options)) {
     if (!Object.hasOwn(DEFAULTS, name)) throw new LamellaError('argument', `image.toTensor: there is no option ${show(name)}; known: ${Object.keys(DEFAULTS).join(', ')}`);
   }
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const settings = /** @type {Required<ImageOptions>} */ ({ ...DEFAULTS, ...given });
-  const { size, resize, crop, mean, std, orientation, signal } = settings;
+  const settings = /** @type {Settings} */ ({ ...DEFAULTS, ...given });
+  const { size, resize, crop, mean, std, orientation, worker, signal } = settings;
   abortSignal('image.toTensor: signal', signal);
   if (!['shortest', 'squash', 'none'].includes(resize)) throw badArgument('image.toTensor: resize', "'shortest', 'squash' or 'none'", resize);
   if (!['from-image', 'none'].includes(orientation)) throw badArgument('image.toTensor: orientation', "'from-image' or 'none'", orientation);
+  boolean('image.toTensor: worker', worker);
   pair('image.toTensor: size', size, 1);
   if (typeof crop === 'number') integer('image.toTensor: crop', crop, 1);
   else boolean('image.toTensor: crop', crop);
@@ -62,37 +81,6 @@ function checked(options) {
   }
   if (std.includes(0)) throw badArgument('image.toTensor: std', 'numbers other than 0', std);
   return settings;
-}
-
-/**
- * @param {Pixels} picture
- * @param {Required<ImageOptions>} settings
- * @returns {Pixels} Resized and cropped.
- */
-function fit(picture, { size, resize, crop, interpolation }) {
-  const { width, height } = picture;
-  if (resize === 'none') return resized(picture, width, height, interpolation);
-  const [h, w] = pair('image.toTensor: size', size, 1);
-  if (resize === 'squash') return resized(picture, w, h, interpolation);
-  // The division last, as in torchvision, because it rounds.
-  const isTall = width * h <= w * height;
-  const newWidth = isTall ? w : Math.max(w, Math.trunc(h * width / height));
-  const newHeight = isTall ? Math.max(h, Math.trunc(w * height / width)) : h;
-  if (crop === false) return resized(picture, newWidth, newHeight, interpolation);
-  const [cropHeight, cropWidth] = crop === true ? [h, w] : [crop, crop];
-  if (cropHeight > newHeight || cropWidth > newWidth) throw new LamellaError('argument', `image.toTensor: crop: expected at most ${Math.min(newWidth, newHeight)}, got ${crop}`);
-  const left = halfToEven((newWidth - cropWidth) / 2);
-  const top = halfToEven((newHeight - cropHeight) / 2);
-  return resized(picture, newWidth, newHeight, interpolation, { left, top, width: cropWidth, height: cropHeight });
-}
-
-/**
- * Python's round.
- * @param {number} x A multiple of 0.5.
- */
-function halfToEven(x) {
-  const down = Math.floor(x);
-  return x === down || down % 2 === 0 ? down : down + 1;
 }
 
 /**

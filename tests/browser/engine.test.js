@@ -34,7 +34,13 @@ const SCRIPT = `
     };
     for (let i = 0; i < rounds; i++) await Promise.all(Array.from({ length: together }, one));
   };
-  globalThis.sums = [];`;
+  globalThis.sums = [];
+  globalThis.picture = async () => {
+    const { image } = await import('/js/index.js');
+    const photo = { data: Uint8Array.from({ length: 400 * 300 * 3 }, (_, i) => i * 7), width: 400, height: 300 };
+    const [here, ...there] = [await image.toTensor(photo), await image.toTensor(photo, { worker: true }), await image.toTensor(photo, { worker: true })];
+    return there.map(({ data }) => data.every((value, i) => value === here.data[i]));
+  };`;
 
 /** Serves the repository; the path /POLICY/... is a page under that policy. */
 async function answer(request, response) {
@@ -86,6 +92,11 @@ for (const name of BROWSERS) {
     });
     it('works under a strict policy, which forbids its workers', async () => {
       assert.deepEqual(await start('strict', 'embedded', { threads: 3 }), { build: best, threads: 1, pool: false, wasm: [`${best}.js`] });
+    });
+    it('which also means that pictures are prepared by the page', async () => {
+      const page = await browser.open(`http://127.0.0.1:${/** @type {any} */ (server.address()).port}/strict`);
+      await until(page, 'the page is ready', () => Boolean(globalThis.picture));
+      assert.deepEqual(await page.evaluate(() => globalThis.picture()), [true, true]);
     });
   });
 }

@@ -18,7 +18,9 @@ const checkpoint = Buffer.from(safetensors.write(weights));
 async function startOther() {
   const png = await sharp(from.data, { raw }).png().toBuffer();
   const jpeg = await sharp(from.data, { raw }).flatten().jpeg().withMetadata({ orientation: 6 }).toBuffer();
+  const large = sharp(Uint8Array.from({ length: 420 * 310 * 4 }, (_, i) => (i % 4 === 3 ? [255, 255, 90, 255, 0][(i >> 2) % 5] : Math.imul(i >> 5, 2654435761) >>> 24)), { raw: { width: 420, height: 310, channels: 4 } });
   const files = {
+    '/open/large.png': [await large.clone().png().toBuffer(), 'image/png'], '/open/turned-large.jpg': [await large.clone().flatten().jpeg().withMetadata({ orientation: 6 }).toBuffer(), 'image/jpeg'],
     '/open/a.png': [png, 'image/png'], '/closed/a.png': [png, 'image/png'], '/open/turned.jpg': [jpeg, 'image/jpeg'], '/open/a.svg': [Buffer.from(SVG), 'image/svg+xml'],
     '/open/w.safetensors': [checkpoint, 'application/octet-stream'], '/closed/w.safetensors': [checkpoint, 'application/octet-stream'],
   };
@@ -129,14 +131,47 @@ for (const name of BROWSERS) {
       assert.deepEqual(found, { shape: expected.shape, data: [...expected.data] });
     });
 
-    it('what cannot be read says why', async () => {
-      const errors = await page.evaluate(async (base) => {
+    it('prepared in a worker, or where there can be none, are the same to the last bit', async () => {
+      const compare = () => page.evaluate(async (base) => {
+        const { image } = await import('/js/index.js');
+        let posted = 0;
+        const { postMessage } = Worker.prototype;
+        Worker.prototype.postMessage = function (...args) { posted++; return postMessage.apply(this, args); };
+        const [png, jpeg] = await Promise.all(['large.png', 'turned-large.jpg'].map(async (file) => (await fetch(`${base}/open/${file}`)).blob()));
+        const element = Object.assign(new Image(), { crossOrigin: 'anonymous', src: `${base}/open/turned-large.jpg` });
+        await element.decode();
+        const canvas = Object.assign(document.createElement('canvas'), { width: 400, height: 300 });
+        const context = canvas.getContext('2d');
+        context.drawImage(element, 0, 0, 400, 300);
+        const sources = {
+          png, jpeg, bytes: await png.arrayBuffer(), address: `${base}/open/large.png`, element, canvas, data: context.getImageData(0, 0, 400, 300), bitmap: await createImageBitmap(png),
+          svg: new Blob(['<svg xmlns="http://www.w3.org/2000/svg" width="300" height="300"><circle cx="150" cy="150" r="99" fill="red"/></svg>'], { type: 'image/svg+xml' }),
+        };
+        const different = [];
+        for (const [what, source] of Object.entries(sources)) {
+          for (const options of [{}, { size: [90, 70], crop: false, orientation: 'none' }]) {
+            const [here, there] = [await image.toTensor(source, options), await image.toTensor(source, { ...options, worker: true })];
+            if (String(here.shape) !== String(there.shape) || here.data.some((value, i) => value !== there.data[i]) || !here.data.some((value) => value !== here.data[0])) different.push(what);
+          }
+        }
+        Worker.prototype.postMessage = postMessage;
+        return { different, posted, pictures: Object.keys(sources).length * 2 };
+      }, other.base);
+      assert.deepEqual(await compare(), { different: [], posted: 18, pictures: 18 });
+      // A browser that draws on canvases of the page only: decoded there, resized in the worker, which a picture in SVG then reaches as well.
+      await page.evaluate(() => { [globalThis.Offscreen, globalThis.OffscreenCanvas] = [globalThis.OffscreenCanvas, undefined]; });
+      assert.deepEqual(await compare(), { different: [], posted: 18, pictures: 18 });
+      await page.evaluate(() => { globalThis.OffscreenCanvas = globalThis.Offscreen; });
+    });
+
+    for (const worker of [false, true]) it(`what cannot be read says why${worker ? ', with a worker' : ''}`, async () => {
+      const errors = await page.evaluate(async (base, worker) => {
         const { image } = await import('/js/index.js');
         const closed = Object.assign(new Image(), { src: `${base}/closed/a.png` });
         const sources = { closed, 'closed URL': `${base}/closed/a.png`, missing: `${base}/open/none.png`, text: new Blob(['no picture'], { type: 'text/plain' }), 'broken element': Object.assign(new Image(), { src: '/none.png' }), 'empty element': new Image(), 'empty canvas': Object.assign(document.createElement('canvas'), { width: 0 }), 'empty video': document.createElement('video'), body: document.body };
-        const told = await Promise.all(Object.entries(sources).map(async ([what, source]) => [what, await globalThis.tell(image.toTensor(source))]));
+        const told = await Promise.all(Object.entries(sources).map(async ([what, source]) => [what, await globalThis.tell(image.toTensor(source, { worker }))]));
         return Object.fromEntries(told);
-      }, other.base);
+      }, other.base, worker);
       const patterns = {
         closed: /crossorigin/, 'closed URL': /cannot be fetched.*CORS/, missing: /answered 404/, text: /10 bytes of type text\/plain are no picture/, 'broken element': /did not load .*none.png/,
         'empty element': /did not load anything/, 'empty canvas': /0 x 150/, 'empty video': /video cannot be played/, body: /expected a URL, an image, canvas or video element.*got HTMLBodyElement/,

@@ -1,11 +1,12 @@
-/** Pixels of whatever is or holds a picture. */
+/** What there is of whatever is or holds a picture: its file, its pixels. */
 import { show } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import { hasCanvas, nodeModule } from '../platform.js';
-import { decodeInBrowser, readElement } from './browser.js';
+import { readElement } from './browser.js';
 import { decodeInNode } from './node.js';
 
 /** @typedef {import('./resample.js').Pixels} Pixels */
+/** @typedef {import('./prepare.js').Found} Found */
 /** @typedef {{ data: Uint8Array | Uint8ClampedArray, width: number, height: number, channels?: number }} RawPixels Channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; default as many as there are. */
 /**
  * @typedef {string | URL | Blob | ArrayBufferLike | ArrayBufferView | ImageData | ImageBitmap | HTMLImageElement | SVGImageElement | HTMLCanvasElement | OffscreenCanvas | HTMLVideoElement | VideoFrame | RawPixels} ImageSource
@@ -15,18 +16,19 @@ import { decodeInNode } from './node.js';
 /**
  * @param {ImageSource} source
  * @param {DecodeOptions} [options]
- * @returns {Promise<Pixels>} Alpha, if any, not multiplied into the colours.
+ * @returns {Promise<Found>} Alpha, if any, not multiplied into the colours.
  * @throws {LamellaError} 'image' when it is no picture or cannot be read; 'sharp-missing' in Node without sharp.
  */
-export async function pixelsOf(source, { orientation = 'from-image', signal = null } = {}) {
+export async function find(source, { orientation = 'from-image', signal = null } = {}) {
   signal?.throwIfAborted();
   const raw = rawPixels(source);
-  if (raw) return raw;
+  if (raw) return { pixels: raw, own: false };
   const encoded = await encodedFile(source, signal);
-  if (encoded === null) return readElement(source, { orientation, signal }, (address) => pixelsOf(address, { orientation, signal }));
-  const pixels = await (hasCanvas ? decodeInBrowser(/** @type {Blob} */ (encoded), orientation) : decodeInNode(encoded, orientation));
+  if (encoded === null) return readElement(source, { orientation, signal }, (address) => find(address, { orientation, signal }));
+  if (hasCanvas) return { file: /** @type {Blob} */ (encoded) };
+  const pixels = await decodeInNode(encoded, orientation);
   signal?.throwIfAborted();
-  return pixels;
+  return { pixels, own: true };
 }
 
 /**
