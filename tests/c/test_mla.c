@@ -100,6 +100,7 @@ int main(int argc, char **argv) {
     }
     check_sizes((sizes){ 1, 1, 300, 40, 3, 8, 4, 7 }, NULL);      /* a token of a long text: absorbed */
     check_sizes((sizes){ 1, 130, 130, 40, 2, 4, 2, 5 }, NULL);    /* a long text at once: expanded */
+    for (int b = 1; b <= 2; b++) check_sizes((sizes){ b, 70, 90, 8, 2, 64, 2, 64 }, b == 1 ? NULL : pool);   /* absorbed, and more queries than are carried together */
     check_refusal(17, 14, 16, "q [1, 4, 17] should be 18 wide: 2 heads of 5 + 4");
     check_refusal(18, 15, 16, "kv [1, 4, 15] should be 14 wide");
     check_refusal(18, 14, 15, "should have 16 rows: 2 heads of 5 + 3");

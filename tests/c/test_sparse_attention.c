@@ -167,6 +167,8 @@ static void shares(void) {
     CHECK(block_select_f32(chosen, best, (float[]){1, 5, -17.5f, 3}, 4, 4, &listed) == 4, "22.5 is not");
     CHECK(block_select_f32(chosen, best, (float[]){-1e38f, -3.4e38f}, 2, 3, &listed) == 0 && listed == 2, "nothing but hidden blocks");
     CHECK(block_select_f32(chosen, best, (float[]){-1022, -1024}, 2, 3, &listed) == 1 && chosen[0] == 0, "measured by the phantom");
+    CHECK(block_select_f32(chosen, best, (float[]){-1000, -1022.7f}, 2, 3, &listed) == 1, "which takes part in the sum");   /* e^-22.7 / 2 < 1e-10 < e^-22.7 */
+    CHECK(block_select_f32(chosen, best, (float[]){-900, -922.7f}, 2, 3, &listed) == 2, "unless it is far below");
     CHECK(block_select_f32(chosen, best, (float[]){2, 2, 2, 2, 2, 2, 2}, 7, 2, &listed) == 2 && chosen[0] == 0 && chosen[1] == 1, "the first of equal ones");
     CHECK(block_select_f32(chosen, best, (float[]){2, 1, 0, 5, 2, 0}, 6, 2, &listed) == 2 && chosen[0] == 3 && chosen[1] == 0, "also beside a larger one");
     float many[1000];
