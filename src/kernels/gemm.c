@@ -10,6 +10,12 @@ enum { BLOCK_FLOATS = 128 * 1024, MATRIX_TILES = 32 };
 /* How many rows of a panel become f32 at a time: 16 kB, half of the first cache level. */
 enum { UNPACKED = 512 };
 
+/* Four numbers that lie stride apart. */
+SIMD_INLINE v128_t load_apart(const float *from, size_t stride) {
+    v128_t some = wasm_v128_load32_lane(from + stride, wasm_v128_load32_zero(from), 1);
+    return wasm_v128_load32_lane(from + 3 * stride, wasm_v128_load32_lane(from + 2 * stride, some, 2), 3);
+}
+
 /* Columns [first, first + columns) of one panel. */
 static SIMD_NOINLINE void pack_panel(float *panel, size_t first, size_t columns, size_t k, const float *b, size_t k_stride, size_t n_stride) {
     if (k_stride == 1) {
@@ -23,7 +29,10 @@ static SIMD_NOINLINE void pack_panel(float *panel, size_t first, size_t columns,
             simd_store(to, simd_load(from));
             simd_store(to + 4, simd_load(from + 4));
         } else if (n_stride == 1) memcpy(to, from, columns * sizeof *to);
-        else for (size_t j = 0; j < columns; j++) to[j] = from[j * n_stride];
+        else if (columns == GEMM_NR) {
+            simd_store(to, load_apart(from, n_stride));
+            simd_store(to + 4, load_apart(from + 4 * n_stride, n_stride));
+        } else for (size_t j = 0; j < columns; j++) to[j] = from[j * n_stride];
     }
 }
 
@@ -253,8 +262,7 @@ static size_t few_rows(gemm_format format, const gemm_job *job, float *c, const 
     return j;
 }
 
-/* to [k][GEMM_NR] = rows [k0, k0 + k) of a panel, scaled. */
-static SIMD_NOINLINE void unpack(float *to, const float *panel, size_t k0, size_t k) {
+SIMD_NOINLINE void gemm_unpack(float *to, const float *panel, size_t k0, size_t k) {
     const v128_t bits = wasm_v128_load(half_constants.bits), factor = simd_load(half_constants.factor);
     const v128_t low = simd_load(panel + GEMM_NR), high = simd_load(panel + GEMM_NR + 4);
     panel += gemm_panel_floats(GEMM_F16, k0);
@@ -280,7 +288,7 @@ static void unpacked_part(const gemm_job *whole, size_t tap, size_t first_k, siz
     if (!begins) job.add_stride = job.c_stride;
     for (size_t j = first; j < n; j += GEMM_NR) {
         const float *halves = packed + j / GEMM_NR * job.panel_stride, *add = whole->add ? whole->add + j : NULL;
-        unpack(panel, halves, tap * whole->k + first_k, taps * k);
+        gemm_unpack(panel, halves, tap * whole->k + first_k, taps * k);
         job.bias = begins ? halves : zeros;
         panel_tiles(&job, c + j, begins ? add : c + j, rows + tap * GEMM_MR, panel, m, n - j);
     }

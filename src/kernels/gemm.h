@@ -50,6 +50,9 @@ void gemm_bias(gemm_format format, float *packed, size_t k_total, size_t n, cons
 /* Columns [n0, n0 + columns) are multiplied by scale [columns], without their biases: a batch norm folded into weights that are packed. */
 void gemm_scale(gemm_format format, float *packed, size_t k_total, size_t n0, size_t columns, const float *scale);
 
+/* to [k][GEMM_NR] = rows [k0, k0 + k) of a panel in halves, scaled. */
+void gemm_unpack(float *to, const float *panel, size_t k0, size_t k);
+
 /* C [m, n_columns] += nothing: C = epilogue(A B + bias). `packed` points at the first panel to use (n a multiple of GEMM_NR may be
  * skipped by the caller), n: columns to write, c_stride: elements between rows of c. */
 void gemm(gemm_format format, float *c, size_t c_stride, const float *const *rows, size_t taps, const float *packed,

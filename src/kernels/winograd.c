@@ -7,7 +7,10 @@
 /* A block is up to MAX_TILES tiles of the output, fewer where their transformed inputs would not stay in the second cache level,
  * but at least MIN_TILES, since all weights are read again for each block. A unit of work is one panel of output channels of a block. */
 enum { CHANNELS = 64, OUTPUT_TILES = 6 };      /* of one pass: its halves fit the first level */
-enum { MAX_TILES = 24, MIN_TILES = 18, MAX_POINTS = 36, MAX_EDGE = 6, CACHE_FLOATS = 192 * 1024, LINE = 16 };
+enum { MAX_TILES = 48, MIN_TILES = 36, MAX_POINTS = 36, MAX_EDGE = 6, CACHE_FLOATS = 192 * 1024, LINE = 16 };
+/* Filters of so many input channels and of two rows of points, since those of p and -p have most of their terms in common, are transformed at a time.
+ * That distance between two points is a constant spares an addition for each number stored. */
+enum { FILTERS = 256, ROWS_TOGETHER = 2, POINT_FLOATS = (FILTERS + 1) * GEMM_NR + LINE };
 
 /* How a convolution is cut. */
 typedef struct cut {
@@ -17,11 +20,17 @@ typedef struct cut {
     size_t panels;                          /* of GEMM_NR output channels */
     size_t c4;                              /* c rounded up to whole vectors */
     size_t v_point;                         /* floats from one point's transformed inputs to the next, off the powers of two */
-    size_t packed_point, packed_panel;
+    size_t packed_panel;
 } cut;
 
 static size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* Into how many blocks tiles are cut. */
+static size_t blocks_of(size_t tiles, size_t points, size_t c4) {
+    size_t fit = CACHE_FLOATS / (points * (c4 ? c4 : 4)) / GEMM_MR * GEMM_MR;
+    return divide_up(tiles, fit > MAX_TILES ? MAX_TILES : fit < MIN_TILES ? MIN_TILES : fit);
+}
 
 static cut cut_of(const winograd_conv *conv) {
     cut k = {.edge = (size_t)conv->tile + 2};
@@ -30,14 +39,11 @@ static cut cut_of(const winograd_conv *conv) {
     k.tiles_image = k.tiles_w * divide_up(conv->out_h, (size_t)conv->tile);
     k.tiles = k.tiles_image * conv->batch;
     k.c4 = divide_up(conv->c, 4) * 4;
-    size_t fit = CACHE_FLOATS / (k.points * (k.c4 ? k.c4 : 4)) / GEMM_MR * GEMM_MR;
-    fit = fit > MAX_TILES ? MAX_TILES : fit < MIN_TILES ? MIN_TILES : fit;
-    k.tile_blocks = divide_up(k.tiles, fit);
+    k.tile_blocks = blocks_of(k.tiles, k.points, k.c4);
     k.block_tiles = k.tile_blocks ? divide_up(k.tiles, k.tile_blocks) : 0;
     k.v_point = k.block_tiles * k.c4 + LINE;
     k.panels = divide_up(conv->n, GEMM_NR);
-    k.packed_point = (conv->c + 1) * GEMM_NR;
-    k.packed_panel = k.points * k.packed_point;
+    k.packed_panel = gemm_panel_floats(conv->weights, 9 * conv->c);
     return k;
 }
 
@@ -48,105 +54,69 @@ size_t winograd_units(const winograd_conv *conv) {
 
 size_t winograd_scratch_floats(const winograd_conv *conv) {
     cut k = cut_of(conv);
-    return LINE + k.points * (k.v_point + k.block_tiles * GEMM_NR + k.c4 + CHANNELS);
+    return LINE + k.points * (k.v_point + k.block_tiles * GEMM_NR + k.c4 + CHANNELS) + ROWS_TOGETHER * k.edge * POINT_FLOATS +
+           (conv->weights == GEMM_F16 ? 9 * FILTERS * GEMM_NR : 0);
 }
 
-/* -- weights: bias [n rounded up], then for each panel and point a bias row of zeros and [c][GEMM_NR], as gemm packs -- */
+/* -- weights: as gemm packs them, [9 taps][c][GEMM_NR] of a panel, and transformed anew for each block -- */
 
-static size_t padded_columns(size_t n) { return divide_up(n, GEMM_NR) * GEMM_NR; }
-
-size_t winograd_packed_floats(int tile, size_t c, size_t n) {
-    size_t edge = (size_t)tile + 2;
-    return padded_columns(n) * (1 + edge * edge * (c + 1));
+/* t = G g of the taps in one line: the values of g[0] + g[1] p + g[2] p^2 at p and -p. What they are to be divided by is in A. */
+SIMD_INLINE void filter_points(v128_t t[2], const v128_t g[3], v128_t p, v128_t p2) {
+    v128_t even = simd_madd(p2, g[2], g[0]);
+    t[0] = simd_madd(p, g[1], even);
+    t[1] = simd_nmadd(p, g[1], even);
 }
 
-/* t = G g. Rows of points p and -p differ in the middle tap's sign. */
-SIMD_INLINE void filter_pass(v128_t *t, const v128_t g[3], const float (*filter)[3], size_t edge) {
-    t[0] = g[0];
+/* u[j] = row [edge] of G g G^T from row [3] of G g. */
+SIMD_INLINE void filter_row(float *u, const v128_t row[3], size_t edge, const float *p) {
+    v128_t t[2];
+    simd_store(u, row[0]);
     for (size_t i = 1; i + 1 < edge; i += 2) {
-        v128_t even = simd_madd(g[0], simd_splat(&filter[i][0]), wasm_f32x4_mul(g[2], simd_splat(&filter[i][2])));
-        v128_t odd = wasm_f32x4_mul(g[1], simd_splat(&filter[i][1]));
-        t[i] = wasm_f32x4_add(even, odd);
-        t[i + 1] = wasm_f32x4_sub(even, odd);
+        filter_points(t, row, simd_splat(&p[i]), simd_splat(&p[i + 1]));
+        simd_store(u + i * POINT_FLOATS, t[0]);
+        simd_store(u + (i + 1) * POINT_FLOATS, t[1]);
     }
-    t[edge - 1] = g[2];
+    simd_store(u + (edge - 1) * POINT_FLOATS, row[2]);
 }
 
-/* u[p * u_point] = (G g G^T)[p] of n (1 to 4) filters g [n][3][3] in neighbouring columns. */
-SIMD_INLINE void transform_filters(float *u, size_t u_point, const float (*filter)[3], size_t edge, const float *const g[4], size_t at, size_t n) {
-    v128_t rows[MAX_EDGE][3], t[MAX_EDGE];
-    for (size_t x = 0; x < 3; x++) {
-        v128_t taps[3];
-        for (size_t y = 0; y < 3; y++) {
-            size_t tap = at + 3 * y + x;
-            v128_t one = wasm_v128_load32_lane(g[1] + tap, wasm_v128_load32_zero(g[0] + tap), 1);
-            taps[y] = wasm_v128_load32_lane(g[3] + tap, wasm_v128_load32_lane(g[2] + tap, one, 2), 3);
+/* Rows `first`, and first + 1 where that is of -p, of the points of `count` channels' filters in one panel: u [rows][edge], each a matrix as gemm
+ * packs it. w [3][3][c][GEMM_NR] */
+SIMD_INLINE void filter_rows(float *u, const float *w, size_t c, size_t count, size_t first, size_t edge, const float *p) {
+    const size_t tap = c * GEMM_NR, line = 3 * tap, alone = first == 0 || first + 1 == edge;
+    for (size_t j = 0; j < (alone ? 1 : ROWS_TOGETHER) * edge; j++) {
+        simd_store(u + j * POINT_FLOATS, simd_zero());
+        simd_store(u + j * POINT_FLOATS + 4, simd_zero());
+    }
+    u += GEMM_NR;
+    if (first + 1 == edge) w += 2 * line;
+    SIMD_KEEP_LOOP
+    for (size_t i = 0; i < count * GEMM_NR; i += 4, w += 4, u += 4) {
+        v128_t row[3], opposite[3], t[2];
+        for (size_t x = 0; x < 3; x++) {
+            if (alone) {
+                row[x] = simd_load(w + x * tap);
+                continue;
+            }
+            const v128_t g[3] = {simd_load(w + x * tap), simd_load(w + line + x * tap), simd_load(w + 2 * line + x * tap)};
+            filter_points(t, g, simd_splat(&p[first]), simd_splat(&p[first + 1]));
+            row[x] = t[0];
+            opposite[x] = t[1];
         }
-        filter_pass(t, taps, filter, edge);
-        for (size_t i = 0; i < edge; i++) rows[i][x] = t[i];
-    }
-    for (size_t i = 0; i < edge; i++) {
-        filter_pass(t, rows[i], filter, edge);
-        for (size_t j = 0; j < edge; j++, u += u_point) {
-            if (n == 4) simd_store(u, t[j]);
-            else simd_store_part(u, t[j], n);
-        }
+        filter_row(u, row, edge, p);
+        if (!alone) filter_row(u + edge * POINT_FLOATS, opposite, edge, p);
     }
 }
 
-/* Columns of one panel, of all input channels c: each line is touched once. weight [columns][c][3][3] */
-SIMD_INLINE void pack_columns(float *to, size_t point, const float (*filter)[3], size_t edge, size_t c, size_t columns, const float *weight) {
-    const float *g[GEMM_NR];
-    for (size_t j = 0; j < GEMM_NR; j++) g[j] = weight + smaller(j, columns - 1) * c * 9;
-    for (size_t i = 0; i < c; i++, to += GEMM_NR) {
-        for (size_t j = 0; j < columns; j += 4) {
-            if (columns - j >= 4) transform_filters(to + j, point, filter, edge, g + j, i * 9, 4);
-            else transform_filters(to + j, point, filter, edge, g + j, i * 9, columns - j);
-        }
+#define ROWS(name, first, tile) \
+    static SIMD_NOINLINE void name(float *u, const float *w, size_t c, size_t count) { \
+        filter_rows(u, w, c, count, first, tile + 2, winograd_points_##tile); \
     }
-}
+ROWS(rows_4_first, 0, 4) ROWS(rows_4_a, 1, 4) ROWS(rows_4_b, 3, 4) ROWS(rows_4_last, 5, 4)
+ROWS(rows_2_first, 0, 2) ROWS(rows_2_one, 1, 2) ROWS(rows_2_last, 3, 2)
 
-static SIMD_NOINLINE void pack_columns_4(float *to, size_t point, size_t c, size_t columns, const float *weight) {
-    pack_columns(to, point, winograd_filter_4, 6, c, columns, weight);
-}
-
-static SIMD_NOINLINE void pack_columns_2(float *to, size_t point, size_t c, size_t columns, const float *weight) {
-    pack_columns(to, point, winograd_filter_2, 4, c, columns, weight);
-}
-
-void winograd_pack_f32(float *packed, int tile, size_t c, size_t n, size_t n0, size_t columns, const float *weight) {
-    size_t edge = (size_t)tile + 2, point = (c + 1) * GEMM_NR;
-    float *panels = packed + padded_columns(n);
-    for (size_t j = 0, here; j < columns; j += here) {
-        size_t first = (n0 + j) % GEMM_NR;
-        here = smaller(GEMM_NR - first, columns - j);
-        float *to = panels + (n0 + j) / GEMM_NR * edge * edge * point + GEMM_NR + first;
-        (tile == 4 ? pack_columns_4 : pack_columns_2)(to, point, c, here, weight + j * c * 9);
-    }
-}
-
-/* One point of one panel is what gemm calls a packed matrix of GEMM_NR columns. */
-static float *packed_point(float *packed, size_t points, size_t c, size_t n, size_t panel, size_t point) {
-    return packed + padded_columns(n) + (panel * points + point) * (c + 1) * GEMM_NR;
-}
-
-void winograd_pack_bias(float *packed, int tile, size_t c, size_t n, const float *bias) {
-    size_t points = (size_t)(tile + 2) * (size_t)(tile + 2);
-    for (size_t j = 0; j < padded_columns(n); j++) packed[j] = bias && j < n ? bias[j] : 0;
-    for (size_t panel = 0; panel * GEMM_NR < n; panel++) {
-        size_t columns = n - panel * GEMM_NR < GEMM_NR ? n - panel * GEMM_NR : GEMM_NR;
-        for (size_t p = 0; p < points; p++) gemm_pack_bias(packed_point(packed, points, c, n, panel, p), c, columns, NULL);
-    }
-}
-
-void winograd_scale_columns(float *packed, int tile, size_t c, size_t n, size_t n0, size_t columns, const float *scale) {
-    size_t points = (size_t)(tile + 2) * (size_t)(tile + 2);
-    for (size_t j = 0, here; j < columns; j += here) {
-        size_t first = (n0 + j) % GEMM_NR;
-        here = smaller(GEMM_NR - first, columns - j);
-        for (size_t p = 0; p < points; p++) gemm_scale_columns(packed_point(packed, points, c, n, (n0 + j) / GEMM_NR, p), c, first, here, scale + j);
-    }
-}
+typedef void rows_function(float *, const float *, size_t, size_t);
+/* By the first row of points. */
+static rows_function *const rows_of[2][MAX_EDGE] = {{rows_2_first, rows_2_one, 0, rows_2_last}, {rows_4_first, rows_4_a, 0, rows_4_b, 0, rows_4_last}};
 
 /* -- transforms, one dimension at a time -- */
 
@@ -170,22 +140,24 @@ SIMD_INLINE void input_2(v128_t t[4], const v128_t d[4]) {
     t[0] = wasm_f32x4_sub(d[0], d[2]);
     t[1] = wasm_f32x4_add(d[1], d[2]);
     t[2] = wasm_f32x4_sub(d[2], d[1]);
-    t[3] = wasm_f32x4_sub(d[1], d[3]);
+    t[3] = wasm_f32x4_sub(d[3], d[1]);
 }
 
-/* y = A^T m: row i holds the i-th powers of the points. */
+/* y = A^T m: row i holds the i-th powers of the points, over the products of their distances to the others. */
 SIMD_INLINE void output_4(v128_t y[4], const v128_t m[6]) {
+    const winograd_constants *w = &winograd_4;
     v128_t p = wasm_f32x4_add(m[1], m[2]), q = wasm_f32x4_sub(m[1], m[2]);
     v128_t r = wasm_f32x4_add(m[3], m[4]), s = wasm_f32x4_sub(m[3], m[4]);
-    y[0] = wasm_f32x4_add(wasm_f32x4_add(m[0], p), r);
-    y[1] = simd_madd(simd_splat(&winograd_4.a), q, wasm_f32x4_mul(simd_splat(&winograd_4.b), s));
-    y[2] = simd_madd(simd_splat(&winograd_4.a2), p, wasm_f32x4_mul(simd_splat(&winograd_4.b2), r));
-    y[3] = simd_madd(simd_splat(&winograd_4.a3), q, simd_madd(simd_splat(&winograd_4.b3), s, m[5]));
+    y[0] = simd_madd(simd_splat(&w->power_a[0]), p, simd_madd(simd_splat(&w->power_b[0]), r, m[0]));
+    y[1] = simd_madd(simd_splat(&w->power_a[1]), q, wasm_f32x4_mul(simd_splat(&w->power_b[1]), s));
+    y[2] = simd_madd(simd_splat(&w->power_a[2]), p, wasm_f32x4_mul(simd_splat(&w->power_b[2]), r));
+    y[3] = simd_madd(simd_splat(&w->power_a[3]), q, simd_madd(simd_splat(&w->power_b[3]), s, m[5]));
 }
 
 SIMD_INLINE void output_2(v128_t y[2], const v128_t m[4]) {
-    y[0] = wasm_f32x4_add(wasm_f32x4_add(m[0], m[1]), m[2]);
-    y[1] = wasm_f32x4_sub(wasm_f32x4_sub(m[1], m[2]), m[3]);
+    v128_t half = simd_splat(&winograd_half);
+    y[0] = simd_madd(half, wasm_f32x4_add(m[1], m[2]), m[0]);
+    y[1] = simd_madd(half, wasm_f32x4_sub(m[1], m[2]), m[3]);
 }
 
 /* -- passes: one dimension of a run of n numbers, a multiple of 4; what is transformed lies `stride` floats apart -- */
@@ -312,7 +284,7 @@ static void transform_outputs(float *y, const float *m, size_t m_point, float *h
     pass_function *pass = tile == 4 ? output_pass_4 : output_pass_2;
     for (size_t i = 0; i < k->edge; i++) pass(half + i * n, k->edge * n, m + i * m_point, k->edge * m_point, n);
     for (size_t r = 0; r < tile; r++) pass(sums + r * tile * n, n, half + r * k->edge * n, n, n);
-    target to = {.bias = bias + column, .y_row = conv->out_w * conv->y_stride, .y_pixel = conv->y_stride,
+    target to = {.bias = bias, .y_row = conv->out_w * conv->y_stride, .y_pixel = conv->y_stride,
                  .add_row = conv->out_w * epilogue->add_stride, .add_pixel = epilogue->add_stride, .n = smaller(conv->n - column, GEMM_NR),
                  .relu = epilogue->activation == LAM_RELU};
     for (size_t t = 0; t < count; t++) {
@@ -339,20 +311,41 @@ static void activate(float *y, const winograd_conv *conv, const cut *k, size_t f
     }
 }
 
-/* Panels [panel, panel + panels) of tiles [first, first + count), whose inputs are in v. */
-static void multiply(float *y, const float *v, float *m, float *half, const float *packed, const winograd_conv *conv, const cut *k,
-                     size_t first, size_t count, size_t panel, size_t panels, const gemm_epilogue *epilogue) {
-    const float *rows[MAX_POINTS * MAX_TILES];
-    for (size_t p = 0; p < k->points; p++) {
-        for (size_t t = 0; t < count; t++) rows[p * count + t] = v + p * k->v_point + t * k->c4;
-    }
-    for (size_t i = panel; i < panel + panels; i++) {
-        const float *u = packed + k->panels * GEMM_NR + i * k->packed_panel;
-        for (size_t p = 0; p < k->points; p++) {
-            gemm_f32(m + p * count * GEMM_NR, GEMM_NR, rows + p * count, 1, u + p * k->packed_point, count, GEMM_NR, conv->c, NULL);
+/* m [points][count][GEMM_NR] = v [points][count][c] by the filters of a panel. u: what they are transformed to. */
+static void multiply_panel(float *m, const float *v, float *u, const float *panel, const winograd_conv *conv, const cut *k, size_t count) {
+    const float *rows[MAX_TILES] = {0};
+    const size_t sums = count * GEMM_NR;
+    for (size_t at = 0, channels; at < conv->c; at += channels) {
+        channels = smaller(conv->c - at, FILTERS);
+        const float *w = panel + GEMM_NR + at * GEMM_NR;
+        size_t apart = conv->c;
+        if (conv->weights == GEMM_F16) {
+            float *plain = u + ROWS_TOGETHER * k->edge * POINT_FLOATS;
+            for (size_t tap = 0; tap < 9; tap++) gemm_unpack(plain + tap * channels * GEMM_NR, panel, tap * conv->c + at, channels);
+            w = plain;
+            apart = channels;
         }
+        for (size_t row = 0, together; row < k->edge; row += together) {
+            together = row && row + 1 < k->edge ? ROWS_TOGETHER : 1;
+            rows_of[conv->tile == 4][row](u, w, apart, channels);
+            for (size_t j = 0; j < together * k->edge; j++) {
+                const size_t point = row * k->edge + j;
+                for (size_t t = 0; t < count; t++) rows[t] = v + point * k->v_point + t * k->c4 + at;
+                const gemm_epilogue before = {m + point * sums, GEMM_NR, LAM_IDENTITY};
+                gemm_f32(m + point * sums, GEMM_NR, rows, 1, u + j * POINT_FLOATS, count, GEMM_NR, channels, at ? &before : NULL);
+            }
+        }
+    }
+}
+
+/* Panels [panel, panel + panels) of tiles [first, first + count), whose inputs are in v. */
+static void multiply(float *y, const float *v, float *m, float *half, float *u, const float *packed, const winograd_conv *conv, const cut *k,
+                     size_t first, size_t count, size_t panel, size_t panels, const gemm_epilogue *epilogue) {
+    for (size_t i = panel; i < panel + panels; i++) {
+        const float *panel_weights = packed + i * k->packed_panel;      /* the bias first */
+        multiply_panel(m, v, u, panel_weights, conv, k, count);
         for (size_t t = 0; t < count; t += OUTPUT_TILES) {
-            transform_outputs(y, m + t * GEMM_NR, count * GEMM_NR, half, packed, conv, k, first + t, smaller(count - t, OUTPUT_TILES),
+            transform_outputs(y, m + t * GEMM_NR, count * GEMM_NR, half, panel_weights, conv, k, first + t, smaller(count - t, OUTPUT_TILES),
                               i * GEMM_NR, epilogue);
         }
     }
@@ -375,13 +368,13 @@ void winograd_f32(float *y, const float *x, const float *packed, const winograd_
     const gemm_epilogue none = {NULL, 0, LAM_IDENTITY};
     cut k = cut_of(conv);
     held *has = (held *)(void *)scratch;
-    float *v = scratch + LINE, *m = v + k.points * k.v_point, *patch = m + k.points * k.block_tiles * GEMM_NR, *half = patch + k.points * k.c4;
+    float *v = scratch + LINE, *m = v + k.points * k.v_point, *patch = m + k.points * k.block_tiles * GEMM_NR, *half = patch + k.points * k.c4, *u = half + k.points * CHANNELS;
     for (size_t end = first + units, here; first < end; first += here) {
         size_t block = first / k.panels, panel = first % k.panels, tile = block * k.block_tiles, count = smaller(k.tiles - tile, k.block_tiles);
         here = smaller(k.panels - panel, end - first);
         if (has->x != x || has->block != block) transform_inputs(v, patch, half, x, conv, &k, tile, count);
         *has = (held){x, block};
-        multiply(y, v, m, half, packed, conv, &k, tile, count, panel, here, epilogue ? epilogue : &none);
+        multiply(y, v, m, half, u, packed, conv, &k, tile, count, panel, here, epilogue ? epilogue : &none);
     }
 }
 
@@ -401,21 +394,23 @@ static double with_reading(double computing, double rows, double floats) {
     return computing + (reading > first ? reading - first : 0);
 }
 
-static double winograd_cycles(int tile, size_t batch, size_t out_h, size_t out_w, double c, double panels) {
-    double rows = (double)divide_up(out_h, (size_t)tile), columns = (double)divide_up(out_w, (size_t)tile);
-    double tiles = (double)batch * rows * columns, edges = (double)batch * (rows > 2 && columns > 2 ? 2 * (rows + columns) - 4 : rows * columns);
-    double points = (tile + 2) * (tile + 2), call = 60, pixel = 30;     /* of gemm_f32; of a pixel copied at the image's edge */
-    double transform = tile == 4 ? 140 : 40;                            /* of four channels of a tile, in or out */
-    double product = with_reading(points * (product_cycles(tiles, c, panels) + panels * call), tiles, points * c * panels * GEMM_NR);
-    return product + tiles * transform * (c / 4 + panels * 2) + edges * points * pixel;
+static double winograd_cycles(size_t tile, size_t batch, size_t out_h, size_t out_w, size_t c, double panels) {
+    size_t rows = divide_up(out_h, tile), columns = divide_up(out_w, tile), tiles = batch * rows * columns, points = (tile + 2) * (tile + 2);
+    size_t blocks = blocks_of(tiles, points, c), block = blocks ? divide_up(tiles, blocks) : 0;
+    double edges = (double)(batch * (rows > 2 && columns > 2 ? 2 * (rows + columns) - 4 : rows * columns)), call = 60, pixel = 30;     /* of gemm_f32; of a pixel copied at the image's edge */
+    double transform = tile == 4 ? 120 : 35, filters = tile == 4 ? 140 : 95;      /* of four channels of a tile, in or out; of a panel's filters of a channel, with reading them */
+    double last = (double)tiles - (double)(blocks ? blocks - 1 : 0) * (double)block, k = (double)c;
+    double product = (double)(blocks ? blocks - 1 : 0) * product_cycles((double)block, k, panels) + product_cycles(last, k, panels);
+    return (double)points * (product + (double)blocks * panels * call) + (double)blocks * panels * k * filters +
+           (double)tiles * transform * (k / 4 + panels * 2) + edges * (double)points * pixel;
 }
 
 int winograd_choose(size_t batch, size_t out_h, size_t out_w, size_t c, size_t n) {
     double k = (double)c, panels = (double)divide_up(n, GEMM_NR);
     double pixels = (double)(batch * out_h * out_w), direct = with_reading(product_cycles(pixels, 9 * k, panels), pixels, 9 * k * panels * GEMM_NR);
-    double two = winograd_cycles(2, batch, out_h, out_w, k, panels), four = winograd_cycles(4, batch, out_h, out_w, k, panels);
-    /* More memory must buy something: less than an eighth is not worth it. */
+    double two = winograd_cycles(2, batch, out_h, out_w, c, panels), four = winograd_cycles(4, batch, out_h, out_w, c, panels);
+    /* A larger error must buy something: less than an eighth is not worth it. */
     double best = four * 1.125 < two ? four : two;
-    if (best * 1.125 > direct) return 0;
+    if (pixels == 0 || best * 1.125 > direct) return 0;
     return best == four ? 4 : 2;
 }

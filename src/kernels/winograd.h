@@ -1,6 +1,7 @@
 /* 3x3 convolution with stride 1 and dilation 1 by Winograd's F(tile x tile, 3x3), channels last:
  *     y = activation(conv(x, weight) + bias + add)
- * with 2.25 (tile 2) or 4 (tile 4) times fewer multiplications than the direct form, for 1.8 or 4 times the weight memory.
+ * with 2.25 (tile 2) or 4 (tile 4) times fewer multiplications than the direct form. Weights are those of the direct form, B [9 c, n] as gemm.h packs
+ * it: transformed they would take 1.8 or 4 times the memory, so that is done for a block at a time, in the cache.
  * tile 4 evaluates at 0, +-a, +-1/a and infinity, whose error is within 1.5 to 2.5 times that of the direct form.
  *
  * Work is cut into units that do not depend on each other: threads share them out. Neighbouring ones have inputs in common,
@@ -12,6 +13,7 @@
 
 typedef struct winograd_conv {
     int tile;                     /* 2 or 4 */
+    gemm_format weights;
     size_t batch;                 /* images; x is [batch, h, w, c], y and add are [batch, out_h, out_w, n] */
     size_t h, w, c;               /* input */
     size_t out_h, out_w, n;       /* output */
@@ -21,15 +23,6 @@ typedef struct winograd_conv {
 
 /* The tile that is fastest by measurement: 4, 2, or 0 where a direct convolution by gemm_f32 is. */
 int winograd_choose(size_t batch, size_t out_h, size_t out_w, size_t c, size_t n);
-
-/* Floats of the packed weights, bias included. */
-size_t winograd_packed_floats(int tile, size_t c, size_t n);
-/* Transforms weight [columns, c, 3, 3], the output channels [n0, n0 + columns) of n. Any order, any chunks. */
-void winograd_pack_f32(float *packed, int tile, size_t c, size_t n, size_t n0, size_t columns, const float *weight);
-/* bias [n], NULL: zeros. Once per packed, before or after the weights. */
-void winograd_pack_bias(float *packed, int tile, size_t c, size_t n, const float *bias);
-/* Output channels [n0, n0 + columns) are multiplied by scale [columns], without their biases. After their weights. */
-void winograd_scale_columns(float *packed, int tile, size_t c, size_t n, size_t n0, size_t columns, const float *scale);
 
 /* How many independent units of work there are. */
 size_t winograd_units(const winograd_conv *conv);

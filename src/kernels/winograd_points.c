@@ -5,18 +5,16 @@
 #define A (2.0 / 3)
 #define B (1 / A)
 
-const winograd_constants winograd_4 = {
-    (float)A, (float)B, (float)(A * A), (float)(B * B), (float)(A * A * A), (float)(B * B * B), (float)(A * A + B * B),
-};
-
-const float winograd_filter_2[4][3] = {{1, 0, 0}, {0.5f, 0.5f, 0.5f}, {0.5f, -0.5f, 0.5f}, {0, 0, 1}};
-
-/* Row of point p: [1, p, p^2] over the product of its distances to the other finite points. */
+/* The products of a point's distances to the other finite ones. */
 #define NORM_A (2 * A * A * (A * A - B * B))
 #define NORM_B (2 * B * B * (B * B - A * A))
-const float winograd_filter_4[6][3] = {
-    {1, 0, 0},
-    {(float)(1 / NORM_A), (float)(A / NORM_A), (float)(A * A / NORM_A)}, {(float)(1 / NORM_A), (float)(-A / NORM_A), (float)(A * A / NORM_A)},
-    {(float)(1 / NORM_B), (float)(B / NORM_B), (float)(B * B / NORM_B)}, {(float)(1 / NORM_B), (float)(-B / NORM_B), (float)(B * B / NORM_B)},
-    {0, 0, 1},
+
+const winograd_constants winograd_4 = {
+    (float)A, (float)B, (float)(A * A), (float)(B * B), (float)(A * A + B * B),
+    {(float)(1 / NORM_A), (float)(A / NORM_A), (float)(A * A / NORM_A), (float)(A * A * A / NORM_A)},
+    {(float)(1 / NORM_B), (float)(B / NORM_B), (float)(B * B / NORM_B), (float)(B * B * B / NORM_B)},
 };
+
+const float winograd_half = 0.5f;
+
+const float winograd_points_2[4] = {0, 1, 1, 0}, winograd_points_4[6] = {0, (float)A, (float)(A * A), (float)B, (float)(B * B), 0};

@@ -1,7 +1,7 @@
-/* 2-d convolution. Four ways, settled when the graph is compiled:
+/* 2-d convolution. Four ways, the first and the third on the same packed weights:
  *   direct    rows of pointers into the image feed the matrix product; any kernel, stride, dilation and groups
  *   patches   of images of few channels that come as planes: the inputs of some output pixels are copied into rows of the product
- *   winograd  3x3 with stride 1, where winograd_choose says it pays
+ *   winograd  3x3 with stride 1, where winograd_choose says it pays for an image of this size
  *   depthwise one input and one output channel per group */
 #include <string.h>
 #include "../kernels/depthwise.h"
@@ -17,8 +17,7 @@ enum { TOP, LEFT, BOTTOM, RIGHT };
 typedef struct conv_params {
     int stride[2], padding[4], dilation[2], groups;
     int depthwise, patches;  /* the way chosen */
-    int tile;                /* winograd's, 0 for the others */
-    lam_precision precision; /* of direct and patches */
+    lam_precision precision; /* of all but depthwise */
 } conv_params;
 
 /* ---- shape ---- */
@@ -74,28 +73,32 @@ typedef struct group { product w; size_t floats; } group;
 static group group_of(const conv_params *p, const lam_shape *w) {
     size_t taps = (size_t)w->dims[2] * (size_t)w->dims[3], k = (size_t)w->dims[1], n = (size_t)(w->dims[0] / p->groups);
     group g = { .w = { p->precision, p->patches ? 1 : taps, p->patches ? k * taps : k, n } };
-    g.floats = p->tile ? winograd_packed_floats(p->tile, g.w.k, g.w.n) : product_packed_floats(&g.w);
+    g.floats = product_packed_floats(&g.w);
     return g;
 }
 
+/* winograd's tile for images of this size, 0 where another way is faster. However many there are: an image's numbers do not depend on its batch. */
+static int tile_of(const conv_params *p, const lam_shape *w, size_t out_h, size_t out_w) {
+    const int plain = w->dims[2] == 3 && w->dims[3] == 3 && p->stride[0] == 1 && p->stride[1] == 1 && p->dilation[0] == 1 && p->dilation[1] == 1;
+    if (!plain || p->depthwise || p->patches || p->precision > LAM_PRECISION_F16) return 0;
+    return winograd_choose(1, out_h, out_w, (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups));
+}
+
 /* What to expect where the image size is not known when weights are packed; and up to how many pixels products of whole numbers are faster than
- * winograd's, which needs four times the memory of f32 weights besides. */
+ * winograd's. */
 enum { USUAL_SIZE = 28, FEW_PIXELS = 14 * 14 };
 
 static void choose(const lam_graph *g, const lam_node *node, conv_params *p) {
     const lam_shape *w = graph_shape(g, node->in[WEIGHT]), *y = graph_shape(g, node->out);
     p->depthwise = p->groups > 1 && w->dims[1] == 1 && w->dims[0] == p->groups;
-    int plain = w->dims[2] == 3 && w->dims[3] == 3 && p->stride[0] == 1 && p->stride[1] == 1 && p->dilation[0] == 1 &&
-                p->dilation[1] == 1;
+    p->precision = LAM_PRECISION_F32;
     if (p->depthwise) return;
+    int h = y->dims[2] == LAM_ANY ? USUAL_SIZE : y->dims[2], width = y->dims[3] == LAM_ANY ? USUAL_SIZE : y->dims[3];
+    int faster = tile_of(p, w, (size_t)h, (size_t)width);
     group s = group_of(p, w);
     p->precision = product_precision(g, node->in[WEIGHT], s.w.k, s.w.n);
     if (p->precision == LAM_Q4) p->precision = LAM_Q8;   /* filters have few weights and suffer more from coarse ones than layers of many */
-    if (!plain || p->patches) return;
-    int h = y->dims[2] == LAM_ANY ? USUAL_SIZE : y->dims[2], width = y->dims[3] == LAM_ANY ? USUAL_SIZE : y->dims[3];
-    if (p->precision == LAM_Q8 && h * width <= FEW_PIXELS) return;
-    p->tile = winograd_choose(1, (size_t)h, (size_t)width, (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups));
-    if (p->tile) p->precision = LAM_PRECISION_F32;
+    if (faster && p->precision == LAM_Q8 && h * width > FEW_PIXELS) p->precision = LAM_PRECISION_F32;
 }
 
 static size_t packed(const lam_graph *g, lam_node *node) {
@@ -105,19 +108,6 @@ static size_t packed(const lam_graph *g, lam_node *node) {
     if (p->depthwise) return depthwise_packed_floats((size_t)w->dims[0], (size_t)w->dims[2] * (size_t)w->dims[3]);
     node->precision = p->precision;
     return group_of(p, w).floats * (size_t)p->groups;
-}
-
-/* Output channels [n0, n0 + columns) of one group. */
-static void pack_group(const lam_graph *g, const conv_params *p, const group *s, float *packed, const float *w, size_t n0, size_t columns) {
-    if (p->tile) {
-        weights_expand(g);
-        winograd_pack_f32(packed, p->tile, s->w.k, s->w.n, n0, columns, w);
-    } else product_pack(g, &s->w, packed, n0, columns, w, 1, s->w.taps, s->w.k * s->w.taps);
-}
-
-static void scale_group(const conv_params *p, const group *s, float *packed, size_t n0, size_t columns, const float *scale) {
-    if (p->tile) winograd_scale_columns(packed, p->tile, s->w.k, s->w.n, n0, columns, scale);
-    else product_scale(&s->w, packed, n0, columns, scale);
 }
 
 static void pack(const lam_graph *g, lam_node *node, int in, const float *data, int first, int rows) {
@@ -136,8 +126,8 @@ static void pack(const lam_graph *g, lam_node *node, int in, const float *data, 
         columns = GEMM_NR - n0 % GEMM_NR;
         if (columns > s.w.n - n0) columns = s.w.n - n0;
         if (columns > end - row) columns = end - row;
-        pack_group(g, p, &s, packed, data + (row - (size_t)first) * s.w.k * s.w.taps, n0, columns);
-        if (node->fold) scale_group(p, &s, packed, n0, columns, node->fold + row);
+        product_pack(g, &s.w, packed, n0, columns, data + (row - (size_t)first) * s.w.k * s.w.taps, 1, s.w.taps, s.w.k * s.w.taps);
+        if (node->fold) product_scale(&s.w, packed, n0, columns, node->fold + row);
     }
 }
 
@@ -158,9 +148,8 @@ static lam_status finish(const lam_graph *g, lam_node *node) {
         float *packed = node->packed + i * s.floats;
         const float *own = scale ? shift : bias;
         if (own) own += i * s.w.n;
-        if (p->tile) winograd_pack_bias(packed, p->tile, s.w.k, s.w.n, own);
-        else product_bias(&s.w, packed, own);
-        if (scale && !node->folded) scale_group(p, &s, packed, 0, s.w.n, scale + i * s.w.n);
+        product_bias(&s.w, packed, own);
+        if (scale && !node->folded) product_scale(&s.w, packed, 0, s.w.n, scale + i * s.w.n);
     }
     return LAM_OK;
 }
@@ -175,6 +164,7 @@ typedef struct job {
     winograd_conv winograd;
     conv_window window;          /* of patches and depthwise */
     size_t h, w, c, out_h, out_w, n, batch, kernel_w;
+    int tile;                    /* winograd's, 0 for the others */
     size_t units, together;      /* of winograd, and how many of them one task takes */
 } job;
 
@@ -184,6 +174,7 @@ static job job_of(const lam_run *r) {
     return (job){
         .run = r, .p = p, .s = group_of(p, &r->in[WEIGHT].shape), .kernel_w = (size_t)w[3], .batch = (size_t)x[0],
         .c = (size_t)x[1], .h = (size_t)x[2], .w = (size_t)x[3], .n = (size_t)y[1], .out_h = (size_t)y[2], .out_w = (size_t)y[3],
+        .tile = tile_of(p, &r->in[WEIGHT].shape, (size_t)y[2], (size_t)y[3]),
     };
 }
 
@@ -198,7 +189,7 @@ static conv_window window_of(const job *j) {
 
 static winograd_conv winograd_of(const job *j) {
     return (winograd_conv){
-        .tile = j->p->tile, .batch = j->batch, .h = j->h, .w = j->w, .c = j->s.w.k, .out_h = j->out_h, .out_w = j->out_w, .n = j->s.w.n,
+        .tile = j->tile, .weights = j->p->precision == LAM_PRECISION_F16 ? GEMM_F16 : GEMM_F32, .batch = j->batch, .h = j->h, .w = j->w, .c = j->s.w.k, .out_h = j->out_h, .out_w = j->out_w, .n = j->s.w.n,
         .pad_h = (size_t)j->p->padding[TOP], .pad_w = (size_t)j->p->padding[LEFT], .x_stride = j->c, .y_stride = j->n,
     };
 }
@@ -240,7 +231,7 @@ static size_t outside_floats(const job *j) {
 static void scratch(const lam_run *r, size_t *per_thread, size_t *shared) {
     job j = job_of(r);
     if (j.p->depthwise) return;
-    if (j.p->tile) {
+    if (j.tile) {
         j.winograd = winograd_of(&j);
         *per_thread = winograd_scratch_floats(&j.winograd);
         return;
@@ -371,7 +362,7 @@ static void run_depthwise(const lam_run *r, job *j) {
 static void run(const lam_run *r) {
     job j = job_of(r);
     if (j.p->depthwise) run_depthwise(r, &j);
-    else if (j.p->tile) run_winograd(r, &j);
+    else if (j.tile) run_winograd(r, &j);
     else if (j.p->patches) run_patches(r, &j);
     else run_direct(r, &j);
 }

@@ -8,6 +8,7 @@ static quantized_bits bits_of(const product *p) { return p->precision == LAM_Q4 
 
 /* Fewer columns or shorter rows are soon multiplied, and preparing rows for them takes longer than the products. */
 enum { LEAST_K = 32, LEAST_N = 16 };
+enum { CHANNELS = 32 };   /* packed at a time */
 
 lam_precision product_precision(const lam_graph *g, lam_value weight, size_t k, size_t n) {
     lam_precision wanted = g->weights[g->values[weight].weight].precision;
@@ -46,8 +47,13 @@ void product_pack(const lam_graph *g, const product *p, float *packed, size_t n0
         quantized_pack(packed, bits_of(p), p->taps, p->k, n0, columns, b, tap_stride, k_stride, n_stride);
         return;
     }
-    for (size_t tap = 0; tap < p->taps; tap++)
-        gemm_pack(format_of(p), packed, p->k * p->taps, tap * p->k, p->k, n0, columns, b + tap * tap_stride, k_stride, n_stride);
+    /* All taps of some channels, whose lines of b are then still in the cache. */
+    const size_t together = p->taps > 1 ? CHANNELS : p->k;
+    for (size_t at = 0, k; at < p->k; at += k) {
+        k = p->k - at < together ? p->k - at : together;
+        for (size_t tap = 0; tap < p->taps; tap++)
+            gemm_pack(format_of(p), packed, p->k * p->taps, tap * p->k + at, k, n0, columns, b + tap * tap_stride + at * k_stride, k_stride, n_stride);
+    }
 }
 
 void product_scale(const product *p, float *packed, size_t n0, size_t columns, const float *scale) {

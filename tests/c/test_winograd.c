@@ -1,4 +1,6 @@
 #include "check.h"
+#include "dtype.h"
+#include "kernels/half.h"
 #include "kernels/winograd.h"
 #include "reference.h"
 
@@ -20,18 +22,19 @@ static void reference(float *y, const float *x, const float *weight, const float
 static void pack(float *packed, float *weight, float *bias, const image_case *test) {
     const winograd_conv *v = &test->conv;
     size_t n0 = v->n;
+    memset(packed, 0, gemm_packed_floats_in(v->weights, 9 * v->c, v->n) * sizeof *packed);
     while (n0) {                                                     /* chunks from the end, of any size */
         size_t columns = check_size(1, n0);
         n0 -= columns;
-        winograd_pack_f32(packed, v->tile, v->c, v->n, n0, columns, weight + n0 * v->c * 9);
+        for (size_t tap = 0; tap < 9; tap++) gemm_pack(v->weights, packed, 9 * v->c, tap * v->c, v->c, n0, columns, weight + n0 * v->c * 9 + tap, 9, 9 * v->c);
     }
-    winograd_pack_bias(packed, v->tile, v->c, v->n, test->bias ? bias : NULL);
+    gemm_bias(v->weights, packed, 9 * v->c, v->n, test->bias ? bias : NULL);
     for (size_t j = 0; j < v->n && !test->bias; j++) bias[j] = 0;
     if (!test->scaled) return;
     float *scale = check_floats(v->n);
     for (size_t j = 0, here; j < v->n; j += here) {
         here = check_size(1, v->n - j);
-        winograd_scale_columns(packed, v->tile, v->c, v->n, j, here, scale + j);
+        gemm_scale(v->weights, packed, 9 * v->c, j, here, scale + j);
     }
     for (size_t j = 0; j < v->n; j++)
         for (size_t i = 0; i < v->c * 9; i++) weight[j * v->c * 9 + i] *= scale[j];
@@ -43,8 +46,14 @@ static void one(const image_case *test) {
     size_t pixels = v->batch * v->out_h * v->out_w, floats = pixels ? (pixels - 1) * v->y_stride + v->n : 0;
     float *x = check_floats((v->batch * v->h * v->w - 1) * v->x_stride + v->c), *weight = check_floats(v->n * v->c * 9), *bias = check_floats(v->n);
     float *y = check_floats(floats), *expected = check_floats(floats), *add = check_floats(floats);
-    float *packed = check_floats(winograd_packed_floats(v->tile, v->c, v->n)), *scratch = check_floats(winograd_scratch_floats(v));
-    for (size_t i = 0; i < v->n * v->c * 9; i++) weight[i] /= 3 * sqrtf((float)v->c);
+    float *packed = check_floats(gemm_packed_floats_in(v->weights, 9 * v->c, v->n)), *scratch = check_floats(winograd_scratch_floats(v));
+    for (size_t i = 0; i < v->n * v->c * 9; i++) {
+        weight[i] /= 3 * sqrtf((float)v->c);
+        if (v->weights == GEMM_F32) continue;
+        uint16_t half;
+        half_from_f32(&half, &weight[i], 1);
+        dtype_to_f32(&weight[i], LAM_F16, &half, 1);
+    }
     float *to = test->in_place ? add : y;
     pack(packed, weight, bias, test);
     memcpy(expected, to, floats * sizeof *y);
@@ -65,8 +74,8 @@ static void one(const image_case *test) {
 }
 
 static image_case random_case(size_t most) {
-    image_case t = {.conv = {.tile = check_size(0, 1) ? 2 : 4, .batch = check_size(1, 3), .h = check_size(1, most), .w = check_size(1, most),
-                             .c = check_size(1, 40), .n = check_size(1, 40), .pad_h = check_size(0, 2), .pad_w = check_size(0, 2)},
+    image_case t = {.conv = {.tile = check_size(0, 1) ? 2 : 4, .weights = check_size(0, 2) ? GEMM_F32 : GEMM_F16, .batch = check_size(1, 3), .h = check_size(1, most), .w = check_size(1, most),
+                             .c = check_size(0, 9) ? check_size(1, 40) : check_size(250, 530), .n = check_size(1, 40), .pad_h = check_size(0, 2), .pad_w = check_size(0, 2)},
                     .bias = (int)check_size(0, 1), .add = (int)check_size(0, 1), .scaled = (int)check_size(0, 1), .whole = (int)check_size(0, 1),
                     .activation = (lam_activation)check_size(0, LAM_ACTIVATIONS - 1)};
     winograd_conv *v = &t.conv;
@@ -84,12 +93,12 @@ static image_case random_case(size_t most) {
 
 /* The error against that of the direct form, on sizes of a real network, values as after a ReLU. */
 static void accuracy(int tile) {
-    image_case t = {.conv = {.tile = tile, .batch = 1, .h = 14, .w = 14, .c = 256, .n = 16, .out_h = 14, .out_w = 14, .pad_h = 1, .pad_w = 1,
+    image_case t = {.conv = {.tile = tile, .weights = GEMM_F32, .batch = 1, .h = 14, .w = 14, .c = 256, .n = 16, .out_h = 14, .out_w = 14, .pad_h = 1, .pad_w = 1,
                              .x_stride = 256, .y_stride = 16}, .whole = 1};
     const winograd_conv *v = &t.conv;
     float *x = check_floats(14 * 14 * 256), *weight = check_floats(16 * 256 * 9), *bias = check_floats(16);
     float *y = check_floats(14 * 14 * 16), *expected = check_floats(14 * 14 * 16);
-    float *packed = check_floats(winograd_packed_floats(tile, 256, 16)), *scratch = check_floats(winograd_scratch_floats(v));
+    float *packed = check_floats(gemm_packed_floats(9 * 256, 16)), *scratch = check_floats(winograd_scratch_floats(v));
     for (size_t i = 0; i < 14 * 14 * 256; i++) x[i] = x[i] > 0 ? x[i] : 0;
     pack(packed, weight, bias, &t);
     reference(expected, x, weight, bias, NULL, &t);
@@ -108,7 +117,8 @@ static void accuracy(int tile) {
 /* Only what no change of the model should turn round. */
 static void choice(void) {
     CHECK(winograd_choose(1, 56, 56, 64, 64) == 4, "large images: the large tile");
-    CHECK(winograd_choose(1, 7, 7, 512, 512) == 2, "more weights than pixels: the small tile");
+    CHECK(winograd_choose(1, 7, 7, 512, 512) == 4, "seven rows: the large tile covers them twice");
+    CHECK(winograd_choose(1, 6, 6, 512, 512) == 2, "six rows: the large tile would compute eight");
     CHECK(winograd_choose(1, 56, 56, 3, 64) == 0, "three channels: the transforms cost more than they save");
     CHECK(winograd_choose(1, 1, 1, 64, 64) == 0, "one pixel");
     CHECK(winograd_choose(1, 0, 5, 8, 8) == 0, "no pixel");
