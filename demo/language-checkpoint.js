@@ -12,12 +12,14 @@ import { cache as downloads } from '../js/index.js';
  * @property {(access: Access) => Promise<object | null>} template What chat takes as template; null where there is none.
  */
 /** @typedef {{ signal?: AbortSignal, cache?: any }} Access cache: what compile takes as cache. */
-/** @typedef {{ name: string, gguf: URL | File }} GgufCheckpoint One file with all of it. */
+/** @typedef {{ name: string, gguf: URL | File | File[] }} GgufCheckpoint One file with all of it, or its parts. */
 
 const story = name => new URL(`models/story/${name}`, import.meta.url);
 /** The model that comes with the page. @type {LanguageCheckpoint} */
 export const STORY_TELLER = { name: 'The story-teller', config: story('config.json'), weights: story('model.safetensors'), tokenizer: story('tokenizer.json'), template: async () => null };
 
+/** How names of a GGUF file's parts end. */
+const PART = /-\d{5}-of-\d{5}\.gguf$/;
 const NEEDED = ['config.json', 'tokenizer.json'];
 
 /**
@@ -87,7 +89,9 @@ export function checkpointIn(files) {
   const all = [...files];
   const ggufs = all.filter(file => file.name.endsWith('.gguf'));
   if (ggufs.length === 1) return { name: ggufs[0].name, gguf: ggufs[0] };
-  if (ggufs.length) throw new Error(`Choose one GGUF file of ${ggufs.map(file => file.name).join(', ')}.`);
+  const stems = new Set(ggufs.map(({ name }) => name.replace(PART, '')));
+  if (stems.size > 1) throw new Error(`Choose one GGUF file of ${ggufs.map(file => file.name).join(', ')}.`);
+  if (stems.size) return { name: [...stems][0], gguf: ggufs };
   const depth = file => file.webkitRelativePath.split('/').length;
   const [config] = all.filter(file => file.name === 'config.json').sort((a, b) => depth(a) - depth(b));
   const folderOf = file => file.webkitRelativePath.slice(0, -file.name.length);

@@ -1,113 +1,46 @@
-/** GGUF files: the header by @huggingface/gguf, the weights under the names of the modules. */
+/** GGUF files: the weights under the names of the modules. */
 import { show, showShape } from '../arguments.js';
 import { LamellaError } from '../errors.js';
 import { PieceReader, readBytes, truncated } from '../weights/bytes.js';
-import { openSource } from '../weights/source.js';
-import { codedQ40, halfAt, kindOf } from './blocks.js';
+import { codedQ40, halfAt } from './blocks.js';
 import { ARCHITECTURES, configOf, one } from './config.js';
 import { weightsIn } from './names.js';
+import { closeParts, openParts } from './parts.js';
 import { tokenizerOf } from './tokenizer.js';
 
 /** @typedef {import('../weights/source.js').SourceLike} SourceLike */
 /** @typedef {import('../weights/source.js').SourceOptions} SourceOptions */
-/** @typedef {import('../weights/bytes.js').Source} Source */
 /** @typedef {import('../load.js').Chunk} Chunk */
 /** @typedef {import('./blocks.js').Kind} Kind */
 /** @typedef {import('./names.js').Part} Part */
-/** @typedef {{ name: string, shape: readonly number[], kind: Kind, begin: number, end: number }} Stored A tensor; axes as PyTorch has them. */
+/** @typedef {import('./header.js').Stored} Stored */
 /** @typedef {{ name: string, part: Part, stored: Stored, shape: readonly number[] }} Weight */
 
 /** Bytes of the file that are turned into numbers at once. */
 const PIECE = 1 << 18;
-const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 
 /**
- * @param {SourceLike} like
+ * @param {SourceLike | readonly SourceLike[]} like A file, or all parts of a model; one of them stands for those beside it.
  * @param {SourceOptions} [options]
  * @returns {Promise<GgufWeights>}
  * @throws {LamellaError} 'gguf' when it is none or contradicts itself, 'truncated', and what opening throws.
  */
 export async function openGguf(like, options = {}) {
-  const source = await openSource(like, options);
+  const parts = await openParts(Array.isArray(like) ? like : [like], options);
   try {
-    if (!source.random) throw new LamellaError('gguf', `${source.name}: a GGUF file cannot be read from a stream: pass a URL of a server that answers range requests, a path, a File or bytes`, { path: source.name });
-    const { metadata, tensors } = await readHeader(source, options.signal ?? null).catch(async (error) => {
-      if (error.code === 'gguf' || error.code === 'truncated') await source.discard?.();
-      throw error;
-    });
-    const frequencies = tensors.find(({ name }) => name === 'rope_freqs.weight');
-    const bytes = frequencies && (await readBytes(source, frequencies.begin, frequencies.end, { signal: options.signal })).slice();
-    return new GgufWeights(source, metadata, tensors, bytes ? new Float32Array(bytes.buffer) : null);
+    const frequencies = parts.flatMap(({ tensors }) => tensors).find(({ name }) => name === 'rope_freqs.weight');
+    const bytes = frequencies && (await readBytes(frequencies.source, frequencies.begin, frequencies.end, { signal: options.signal })).slice();
+    return new GgufWeights(parts, bytes ? new Float32Array(bytes.buffer) : null);
   } catch (error) {
-    await source.close();
+    await closeParts(parts);
     throw error;
   }
 }
 
-/**
- * @param {Source} source
- * @param {AbortSignal | null} signal
- * @returns {Promise<{ metadata: Record<string, any>, tensors: Stored[] }>}
- */
-async function readHeader(source, signal) {
-  const { name, size } = source;
-  const fail = (/** @type {string} */ problem, /** @type {unknown} */ cause = undefined) => new LamellaError('gguf', `${name}: ${problem}`, { path: name, cause });
-  const { gguf } = await import('../../dist/gguf.js');
-  let parsed;
-  try {
-    // It asks for ranges of an address; they are answered from the source, whatever that is.
-    parsed = await gguf('https://source/', { fetch: (/** @type {string} */ uri, /** @type {{ headers: { Range: string } }} */ { headers }) => answer(source, headers.Range, signal) });
-  } catch (cause) {
-    signal?.throwIfAborted();
-    if (cause instanceof LamellaError) throw cause;
-    if (cause instanceof RangeError) throw new LamellaError('truncated', `${name}: the header goes on behind the file's end${size === undefined ? '' : `, which is at byte ${size}`}`, { path: name, cause });
-    throw fail(/** @type {Error} */ (cause).message, cause);
-  }
-  const { metadata, tensorInfos, tensorDataOffset, littleEndian, tensorInfoByteRange } = parsed;
-  if (!littleEndian) throw fail('its numbers are big-endian, which is not supported');
-  if (size !== undefined && tensorInfoByteRange[1] > size) throw truncated(name, 0, tensorInfoByteRange[1], size);
-  const tensors = tensorInfos.map((/** @type {any} */ info) => storedOf(info, tensorDataOffset, fail));
-  for (const tensor of tensors) {
-    if (size !== undefined && tensor.end > size) throw new LamellaError('truncated', `${name}: the file is truncated: tensor ${show(tensor.name)} ends at byte ${tensor.end}, the file has ${size}`, { path: name });
-  }
-  const twice = tensors.find((/** @type {Stored} */ tensor, /** @type {number} */ i) => tensors.findIndex((/** @type {Stored} */ other) => other.name === tensor.name) < i);
-  if (twice) throw fail(`tensor ${show(twice.name)} is there twice`);
-  return { metadata, tensors };
-}
-
-/**
- * @param {Source} source
- * @param {string} range
- * @param {AbortSignal | null} signal
- */
-async function answer(source, range, signal) {
-  const [, begin, last] = /** @type {RegExpExecArray} */ (/(\d+)-(\d+)/.exec(range));
-  const end = Math.min(Number(last) + 1, source.size ?? Infinity);
-  const bytes = Number(begin) < end ? await readBytes(source, Number(begin), end, { signal, short: true }) : new Uint8Array(0);
-  if (!bytes.length) throw new LamellaError('truncated', `${source.name}: the header goes on behind the file's end, which is at byte ${begin}`, { path: source.name });
-  return { headers: new Headers(), arrayBuffer: async () => bytes.slice().buffer };
-}
-
-/**
- * @param {{ name: string, shape: bigint[], dtype: number, offset: bigint }} info
- * @param {bigint} data
- * @param {(problem: string) => LamellaError} fail
- * @returns {Stored}
- */
-function storedOf({ name, shape: dims, dtype, offset }, data, fail) {
-  const kind = kindOf(dtype);
-  const numbers = dims.reduce((product, size) => product * size, 1n);
-  if (numbers * 8n > MAX_SAFE || data + offset > MAX_SAFE) throw fail(`tensor ${show(name)}: [${dims.join(', ')}] at byte ${offset} is more than a file can hold`);
-  const shape = dims.map(Number).reverse();
-  const columns = shape.at(-1) ?? 1;
-  if (kind.bytes && columns % kind.numbers) throw fail(`tensor ${show(name)}: ${kind.name} needs rows of a multiple of ${kind.numbers}, got ${showShape(shape)}`);
-  const begin = Number(data + offset);
-  return { name, shape, kind, begin, end: begin + Number(numbers) / kind.numbers * kind.bytes };
-}
-
-/** The weights of a GGUF file, read like any checkpoint's. */
+/** The weights of a GGUF file, or of several that are one model, read like any checkpoint's. */
 export class GgufWeights {
-  #source;
+  #sources;
+  #name;
   #exact = false;
   /** @type {Map<string, Weight>} */
   #weights = new Map();
@@ -117,13 +50,14 @@ export class GgufWeights {
   #beside = new Map();
 
   /**
-   * @param {Source} source
-   * @param {Record<string, any>} metadata
-   * @param {Stored[]} tensors
+   * @param {import('./parts.js').FilePart[]} parts In their order: the first has the metadata.
    * @param {Float32Array | null} frequencies Of rope_freqs.weight.
    */
-  constructor(source, metadata, tensors, frequencies) {
-    this.#source = source;
+  constructor(parts, frequencies) {
+    const [{ source, metadata }] = parts;
+    const tensors = parts.flatMap((part) => part.tensors);
+    this.#sources = parts.map((part) => part.source);
+    this.#name = source.name;
     this.#stored = new Map(tensors.map((stored) => [stored.name, stored]));
     /** The file's own, as @huggingface/gguf reads it. */
     this.metadata = metadata;
@@ -144,12 +78,12 @@ export class GgufWeights {
   /** The fields of config.json. */
   get config() {
     const { metadata, frequencies } = this;
-    return configOf({ name: this.#source.name, metadata, frequencies, shape: (name) => this.#stored.get(name)?.shape });
+    return configOf({ name: this.#name, metadata, frequencies, shape: (name) => this.#stored.get(name)?.shape });
   }
 
   /** @param {Stored} stored @param {Part} part */
-  #shape({ name, shape }, { slice, values, head }) {
-    const fail = (/** @type {string} */ expected) => new LamellaError('gguf', `${this.#source.name}: tensor ${show(name)}: expected ${expected}, got ${showShape(shape)}`, { path: name });
+  #shape({ source, name, shape }, { slice, values, head }) {
+    const fail = (/** @type {string} */ expected) => new LamellaError('gguf', `${source.name}: tensor ${show(name)}: expected ${expected}, got ${showShape(shape)}`, { path: name });
     if (slice !== undefined && shape.length !== 3) throw fail('[experts, rows, columns]');
     if (head !== undefined && (!Number.isInteger(head) || head % 2)) throw fail('rows of even heads');
     if (!values) return slice === undefined ? shape : shape.slice(1);
@@ -195,7 +129,7 @@ export class GgufWeights {
   neighbour(name) {
     const made = this.#beside.get(name);
     if (made) return made;
-    const files = { 'tokenizer.json': () => tokenizerOf(this.#source.name, this.metadata), 'tokenizer_config.json': () => this.#tokenizerConfig() };
+    const files = { 'tokenizer.json': () => tokenizerOf(this.#name, this.metadata), 'tokenizer_config.json': () => this.#tokenizerConfig() };
     const make = /** @type {Record<string, () => object>} */ (files)[name];
     if (!make) return undefined;
     const blob = new Blob([JSON.stringify(make())]);
@@ -216,7 +150,8 @@ export class GgufWeights {
    */
   async* chunks(names, { signal = null } = {}) {
     const wanted = [...names].map((name) => /** @type {Weight} */ (this.#weights.get(name)));
-    wanted.sort((a, b) => a.stored.begin - b.stored.begin || (a.part.slice ?? 0) - (b.part.slice ?? 0));
+    const file = (/** @type {Weight} */ { stored }) => this.#sources.indexOf(stored.source);
+    wanted.sort((a, b) => file(a) - file(b) || a.stored.begin - b.stored.begin || (a.part.slice ?? 0) - (b.part.slice ?? 0));
     for (let i = 0; i < wanted.length;) {
       const { stored, part } = wanted[i];
       let end = i + 1;
@@ -225,7 +160,7 @@ export class GgufWeights {
       else yield* this.#rows(stored, wanted.slice(i, end), signal);
       i = end;
     }
-    await this.#source.finish?.(signal);
+    for (const source of this.#sources) await source.finish?.(signal);
   }
 
   /**
@@ -236,7 +171,8 @@ export class GgufWeights {
    * @returns {AsyncGenerator<Chunk>}
    */
   async* #rows(stored, weights, signal) {
-    const reader = new PieceReader(this.#source, stored.begin, stored.end, signal);
+    const { source } = stored;
+    const reader = new PieceReader(source, stored.begin, stored.end, signal);
     const scratch = { bytes: new Uint8Array(0) };
     try {
       for (const weight of weights) {
@@ -252,9 +188,9 @@ export class GgufWeights {
           signal?.throwIfAborted();
           const bytes = Math.min(step, shape[0] - row) * rowBytes;
           const raw = await reader.upTo(bytes, scratch);
-          if (raw.length < bytes) throw truncated(this.#source.name, begin, begin + shape[0] * rowBytes, reader.at);
+          if (raw.length < bytes) throw truncated(source.name, begin, begin + shape[0] * rowBytes, reader.at);
           const data = this.#decoded(weight, raw, columns);
-          yield { name, offset: row * columns * size, ...(this.#source.from && { from: this.#source.from }), data: part.head ? halvesApart(data, columns * size, part.head) : data };
+          yield { name, offset: row * columns * size, ...(source.from && { from: source.from }), data: part.head ? halvesApart(data, columns * size, part.head) : data };
         }
       }
     } finally {
@@ -284,21 +220,21 @@ export class GgufWeights {
       const rows = new Float32Array((nope + v) * latent);
       for (let i = 0; i < nope; i++) for (let j = 0; j < latent; j++) rows[i * latent + j] = k[j * nope + i];
       rows.set(w, nope * latent);
-      yield { name, offset: head * rows.byteLength, ...(this.#source.from && { from: this.#source.from }), data: bytesOf(rows) };
+      yield { name, offset: head * rows.byteLength, ...(stored.source.from && { from: stored.source.from }), data: bytesOf(rows) };
     }
   }
 
   /** @param {Stored} stored @param {number} head @param {AbortSignal | null} signal */
-  async #head({ begin, end, shape, kind }, head, signal) {
+  async #head({ source, begin, end, shape, kind }, head, signal) {
     if (!kind.bytes) throw new LamellaError('dtype', `attn_k_b, attn_v_b: numbers of type ${kind.name} cannot be loaded`);
     const bytes = (end - begin) / shape[0];
-    const raw = await readBytes(this.#source, begin + head * bytes, begin + (head + 1) * bytes, { signal });
+    const raw = await readBytes(source, begin + head * bytes, begin + (head + 1) * bytes, { signal });
     return expanded(kind, raw);
   }
 
-  /** Frees the source. */
-  close() {
-    return this.#source.close();
+  /** Frees the files. */
+  async close() {
+    await Promise.all(this.#sources.map((source) => source.close()));
   }
 }
 

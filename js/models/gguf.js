@@ -16,7 +16,8 @@ import { LlamaConfig, LlamaForCausalLM } from './llama.js';
  *
  * Tensors may be F32, F16, BF16, Q4_0, Q8_0, Q4_K and Q6_K. Without `precision` Q4_0 and Q4_K are kept as q4, Q8_0 and Q6_K as q8, F16 as f16 and the others as f32: js/MODELS.md says how near that is.
  *
- * @param {SourceLike} source A URL of a server that answers range requests, a path (in Node), a File or Blob, bytes.
+ * @param {SourceLike | readonly SourceLike[]} source A URL of a server that answers range requests, a path (in Node), a File or Blob, bytes. A model in several files: a
+ *   list of them, or the address or path of one, `model-00001-of-00003.gguf`, beside which the others lie.
  * @param {SourceOptions} [options] `signal`, `request`, `cache`: as of safetensors.open.
  * @returns {Promise<{ module: DeepseekV2ForCausalLM | LlamaForCausalLM, config: DeepseekV2Config | LlamaConfig, weights: GgufWeights }>}
  * @throws {LamellaError} 'gguf': it is none, or of an architecture or with settings that are not supported; 'truncated'; 'argument': its configuration contradicts itself; 'http', 'file'.

@@ -72,7 +72,7 @@ export function findShards({ source, files }, given) {
 }
 
 /** @param {string} name Path or URL. */
-function baseName(name) {
+export function baseName(name) {
   const isUrl = /^[a-z][a-z0-9+.-]+:\/\//i.test(name);
   const last = /** @type {string} */ ((isUrl ? new URL(name).pathname : name).split(/[/\\]/).pop());
   return isUrl ? decodeURIComponent(last) : last;

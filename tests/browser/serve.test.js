@@ -160,9 +160,13 @@ describe("a language model's checkpoint", () => {
     assert.deepEqual(await sharded.template(), { chat_template: 'x' });
   });
 
-  it('is one GGUF file', async () => {
+  it('is one GGUF file, or its parts', async () => {
     assert.deepEqual([checkpointIn(chosen('m/config.json', 'm/x.gguf')).gguf.name, (await checkpointAt('http://a.b/c/d.gguf?k=1')).gguf.href], ['x.gguf', 'http://a.b/c/d.gguf?k=1']);
     assert.throws(() => checkpointIn(chosen('m/x.gguf', 'm/y.gguf')), /Choose one GGUF file of x\.gguf, y\.gguf\./);
+    const parts = ['m/x-00002-of-00002.gguf', 'm/x-00001-of-00002.gguf'];
+    const { name, gguf } = checkpointIn(chosen(...parts));
+    assert.deepEqual([name, gguf.map(file => file.webkitRelativePath)], ['x', parts]);
+    assert.throws(() => checkpointIn(chosen(...parts, 'm/y-00001-of-00002.gguf')), /Choose one GGUF file/);
   });
 
   it('that is not whole is refused with what is missing', () => {

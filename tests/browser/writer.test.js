@@ -27,7 +27,8 @@ const MADE = Object.fromEntries(Object.entries({ bytes: {}, ...SPOILT }).flatMap
 const OPENING = 'The king had three daughters, and the youngest';
 /** What Node writes: a text in 8 and 32 bits, the answers in a conversation, the likeliest end of a story, and what a GGUF file's model says. */
 const GGUF = 'tests/reference/fixtures/gguf/deepseek2.gguf';
-const expected = { text: '', exact: '', answers: [], story: '', gguf: '' };
+const GGUF_PARTS = 'tests/reference/fixtures/gguf/deepseek2_parts-00001-of-00004.gguf';
+const expected = { text: '', exact: '', answers: [], story: '', gguf: '', parts: '' };
 before(async () => {
   const server = await startServer({ isolation: false, made: MADE });
   const checkpoint = await checkpointAt(`${server.url}made/bytes`);
@@ -46,9 +47,11 @@ before(async () => {
   const teller = await Writer.load(STORY_TELLER);
   expected.story = await joined(teller.continue(OPENING, { temperature: 0, maxTokens: 24 }));
   teller.dispose();
-  const packed = await Writer.load(await checkpointAt(`${server.url}${GGUF}`), { precision: 'f32' });
-  expected.gguf = await joined(packed.continue('Hi', { ...SAMPLING, temperature: 0, maxTokens: 12 }));
-  packed.dispose();
+  for (const [what, file] of [['gguf', GGUF], ['parts', GGUF_PARTS]]) {
+    const packed = await Writer.load(await checkpointAt(`${server.url}${file}`), { precision: 'f32' });
+    expected[what] = await joined(packed.continue('Hi', { ...SAMPLING, temperature: 0, maxTokens: 12 }));
+    packed.dispose();
+  }
   exact.dispose();
   writer.dispose();
   await server.close();
@@ -227,6 +230,16 @@ for (const name of BROWSERS) {
       await page.click('#writer-go');
       await status('Seed 7\\.$');
       assert.deepEqual(await written(), [`Hi${expected.gguf}`]);
+      await set({ prompt: PROMPT, ...SAMPLING });
+    });
+
+    it('loads a GGUF model in several files', async () => {
+      await load(`${server.url}${GGUF_PARTS}`);
+      await status('^deepseek2_parts-00001-of-00004\\.gguf is loaded\\.');
+      await set({ prompt: 'Hi', temperature: 0, maxTokens: 12 });
+      await page.click('#writer-go');
+      await status('Seed 7\\.$');
+      assert.deepEqual(await written(), [`Hi${expected.parts}`]);
       await set({ prompt: PROMPT, ...SAMPLING });
     });
 

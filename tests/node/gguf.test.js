@@ -1,7 +1,9 @@
 /** GGUF files, written by gguf-py (tests/reference/gguf_files.py): blocks, names, configurations, logits, tokenizers, bad input. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chat, compile, complete, F, LamellaError, models, Module, Parameter, safetensors, Tensor, text } from '../../js/index.js';
@@ -74,6 +76,86 @@ for (const [name, Class] of /** @type {const} */ ([['llama', models.LlamaForCaus
     });
   });
 }
+
+describe('a model in several files', () => {
+  const COUNT = 4;
+  const part = (/** @type {number} */ i, count = COUNT) => `deepseek2_parts-0000${i}-of-0000${count}.gguf`;
+  const paths = Array.from({ length: COUNT }, (_, i) => path(part(i + 1)));
+  const files = paths.map((each) => new Uint8Array(readFileSync(each)));
+  const named = (/** @type {Uint8Array} */ bytes, /** @type {number} */ i) => new File([/** @type {any} */ (bytes)], part(i + 1));
+  /** With another number in its metadata. @param {Uint8Array} bytes @param {string} key @param {number} value */
+  const changed = (bytes, key, value) => {
+    const copy = new Uint8Array(bytes);
+    copy[Buffer.from(bytes).indexOf(key) + key.length + 4] = value;
+    return copy;
+  };
+
+  test('is the model: by a list in any order, and by one of its names', async () => {
+    const { ids, logits } = await reference('deepseek2_parts');
+    const asked = /** @type {string[]} */ ([]);
+    const server = createServer((request, response) => {
+      const { pathname } = new URL(/** @type {string} */ (request.url), 'http://x');
+      const body = files[paths.findIndex((each) => each.endsWith(decodeURIComponent(pathname)))];
+      asked.push(pathname);
+      if (!body) return response.writeHead(404).end();
+      const [, begin, end] = /** @type {RegExpExecArray} */ (/bytes=(\d+)-(\d*)/.exec(/** @type {string} */ (request.headers.range)));
+      const last = Math.min(end ? Number(end) : body.length - 1, body.length - 1);
+      return response.writeHead(206, { 'content-range': `bytes ${begin}-${last}/${body.length}` }).end(body.subarray(Number(begin), last + 1));
+    });
+    await new Promise((done) => { server.listen(0, '127.0.0.1', () => done(undefined)); });
+    const base = `http://127.0.0.1:${/** @type {any} */ (server.address()).port}/`;
+    try {
+      const sources = [paths, [...paths].reverse(), files, files.map(named), [paths[0], files[1], named(files[2], 2), new URL(`file://${paths[3]}`)], paths[0], paths[2], `${base}${part(1)}?download=true`];
+      for (const source of sources) {
+        const { module, weights } = await models.fromGGUF(source);
+        const model = await compile(module, { weights: source, precision: 'f32', build });
+        assert.ok(error(await model.forward(ids), logits) <= 1e-4, String(error(await model.forward(ids), logits)));
+        let written = '';
+        for await (const piece of complete(await model.session({ context: 60 }), 'The boats', { maxTokens: 3 })) written += piece;
+        assert.ok(written.length);
+        model.dispose();
+        await weights.close();
+      }
+      assert.deepEqual([...new Set(asked)].sort(), [1, 2, 3, 4].map((i) => `/${part(i)}`));
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+
+  test('of which some are missing, twice, or of another model, says so', async () => {
+    const rejects = (/** @type {any} */ source, /** @type {string} */ code, /** @type {RegExp} */ message) => assert.rejects(compile(new models.DeepseekV2ForCausalLM((/** @type {any} */ (config))), { weights: source }), (/** @type {any} */ e) => {
+      assert.ok(e instanceof LamellaError, String(e?.stack));
+      assert.equal(e.code, code, e.message);
+      assert.match(e.message, message);
+      return true;
+    });
+    const { config, weights } = await models.fromGGUF(paths[1]);
+    await weights.close();
+    await rejects(files.slice(0, 3), 'gguf', /it is one of 4 files, but there are 3$/);
+    await rejects([...files.slice(0, 3), files[2]], 'gguf', /part 3 of 4 is there twice: bytes is it, too$/);
+    await rejects([...files, path('deepseek2.gguf')], 'gguf', /it is one of 4 files, but there are 5$/);
+    await rejects([path('llama3.gguf'), path('llama.gguf')], 'gguf', /llama3\.gguf: it is one of 1 files, but there are 2$/);
+    await rejects(files[0], 'gguf', /^bytes: part 1 of 4: expected a list of all of them, or an address or path that ends in -00001-of-00004\.gguf, beside which the others lie$/);
+    await rejects(named(files[1], 1), 'gguf', /part 2 of 4: expected a list of all of them, .* -00002-of-00004\.gguf/);
+    await rejects(files.map((bytes) => changed(bytes, 'split.tensors.count', 30)), 'gguf', /split\.tensors\.count is 30, but there are 29 in 4 files: they are not of one model$/);
+    await rejects(files.map((bytes, i) => changed(bytes, 'split.no', i === 1 ? 9 : i)), 'gguf', /expected split\.no below split\.count, got 9 and 4$/);
+    await rejects([changed(files[1], 'split.count', 0), files[0]], 'gguf', /expected split\.no below split\.count, got 1 and 0$/);
+    // The norms of two layers under one name, in two files.
+    const again = Buffer.from(files[2]);
+    again.write('blk.0.attn_norm.weight', again.indexOf('blk.1.attn_norm.weight'));
+    await rejects([files[0], files[1], again, files[3]], 'gguf', /tensor "blk\.0\.attn_norm\.weight" is there twice$/);
+    const folder = mkdtempSync(join(tmpdir(), 'lamella-parts-'));
+    try {
+      for (const i of [0, 1, 3]) writeFileSync(join(folder, part(i + 1)), files[i]);
+      await rejects(join(folder, part(1)), 'file', new RegExp(`${part(3)}: there is no such file`));
+      writeFileSync(join(folder, 'model.gguf'), files[0]);
+      await rejects(join(folder, 'model.gguf'), 'gguf', /part 1 of 4: expected a list/);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
 
 test('Q4_0 goes to the engine as the codes that it is, its scales rounded', async () => {
   const weights = await openGguf(path('llama.gguf'));

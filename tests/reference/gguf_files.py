@@ -47,9 +47,9 @@ def encode(tensor, kind):
 
 
 class File:
-    def __init__(self, name, arch):
+    def __init__(self, name, arch, **parts):
         self.path = os.path.join(HERE, name)
-        self.writer = gguf.GGUFWriter(self.path, arch)
+        self.writer = gguf.GGUFWriter(self.path, arch, **parts)
 
     def add(self, name, tensor, kind=T.F32):
         raw, values = encode(tensor, kind)
@@ -59,11 +59,13 @@ class File:
     def close(self):
         w = self.writer
         w.write_header_to_file()
+        paths = [file.name for file in w.fout]
         w.write_kv_data_to_file()
         w.write_tensors_to_file()
         w.close()
-        os.chmod(self.path, 0o644)
-        print(os.path.basename(self.path), os.path.getsize(self.path) // 1024, 'kB')
+        for path in paths:
+            os.chmod(path, 0o644)
+            print(os.path.basename(path), os.path.getsize(path) // 1024, 'kB')
 
 
 def save(name, tensors, metadata=None):
@@ -227,14 +229,14 @@ def llama3():
     expected('llama3.safetensors', model, weights, {}, config)
 
 
-def deepseek(name, split, **changes):
+def deepseek(name, split, parts={}, **changes):
     fields = dict(vocab_size=300, hidden_size=256, intermediate_size=96, moe_intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, kv_lora_rank=64,
                   q_lora_rank=None, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32, n_routed_experts=4, n_shared_experts=2, num_experts_per_tok=2, first_k_dense_replace=1,
                   max_position_embeddings=64, rms_norm_eps=1e-6, routed_scaling_factor=1.5, norm_topk_prob=False, topk_method='greedy', mlp_layer_types=['dense', 'sparse'],
                   rope_parameters=dict(rope_type='default', rope_theta=10000.0), tie_word_embeddings=False)
     config = DeepseekV2Config(**{**fields, **changes})
     model = randomise_but_frequencies(DeepseekV2ForCausalLM._from_config(config, attn_implementation='eager'), 2)
-    file = File(f'{name}.gguf', 'deepseek2')
+    file = File(f'{name}.gguf', 'deepseek2', **parts)
     w, c = file.writer, config
     common(file, c, 1 if split else c.num_attention_heads)
     nope, rope, v, latent = c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim, c.kv_lora_rank
@@ -282,9 +284,9 @@ def deepseek(name, split, **changes):
             put(f'{own}{name_}.weight', f'{here}{key}.weight', kind)
         key = f'{here}self_attn.kv_b_proj.weight'
         if split:
-            parts = state[key].reshape(c.num_attention_heads, nope + v, latent)
-            k = file.add(f'{own}attn_k_b.weight', parts[:, :nope].transpose(1, 2), T.Q8_0)
-            values = file.add(f'{own}attn_v_b.weight', parts[:, nope:], T.Q8_0)
+            both = state[key].reshape(c.num_attention_heads, nope + v, latent)
+            k = file.add(f'{own}attn_k_b.weight', both[:, :nope].transpose(1, 2), T.Q8_0)
+            values = file.add(f'{own}attn_v_b.weight', both[:, nope:], T.Q8_0)
             weights[key] = torch.cat([k.transpose(1, 2), values], 1).reshape(state[key].shape)
         else:
             put(f'{own}attn_kv_b.weight', key, T.Q8_0)
@@ -308,3 +310,5 @@ if __name__ == '__main__':
     deepseek('deepseek2', True)
     deepseek('deepseek2_kv_b', False, hidden_size=64, q_lora_rank=32, num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=128,
              rope_parameters=dict(rope_type='yarn', rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32, beta_fast=32, beta_slow=1, mscale=0.707, mscale_all_dim=0.707))
+    # In four files: the first without a tensor, k_b and v_b of a layer in two.
+    deepseek('deepseek2_parts', True, dict(split_max_tensors=13, small_first_shard=True), vocab_size=290, hidden_size=64, num_attention_heads=2, num_key_value_heads=2)
