@@ -184,6 +184,7 @@ export class PagedRunner {
   async forward(id, inputs, options = {}) {
     let answer = await this.runner.forward(id, inputs, options);
     while (answer.waits) {
+      options.signal?.throwIfAborted();   // a worker may have ended its part before it was told
       const { layer, experts } = answer.waits;
       answer = await this.runner.resume(id, await this.#bring(layer, experts, options.signal ?? null), options);
     }

@@ -505,6 +505,19 @@ static void test_plan(void) {
     }
 }
 
+/* Blocks whose best places are known. */
+static void test_plan_is_tight(void) {
+    int order[8];
+    plan_block chain[] = { { 100, 0, 1, 0 }, { 200, 1, 2, 0 }, { 300, 2, 3, 0 } };
+    CHECK(plan_arena(chain, 3, order) == 304 + 208, "the first and the last share memory");
+    plan_block gaps[] = { { 160, 0, 0, 0 }, { 144, 0, 5, 0 }, { 128, 0, 0, 0 }, { 128, 0, 0, 0 }, { 112, 0, 5, 0 }, { 96, 5, 5, 0 } };
+    plan_arena(gaps, 6, order);
+    CHECK(gaps[5].offset == gaps[0].offset, "at %zu, not in the smallest gap, %zu", gaps[5].offset, gaps[0].offset);
+    plan_block large[] = { { SIZE_MAX / 12, 0, 1, 0 }, { SIZE_MAX / 12, 0, 1, 0 }, { SIZE_MAX / 12, 0, 1, 0 }, { SIZE_MAX / 12, 0, 1, 0 } };
+    CHECK(plan_arena(large, 4, order) == SIZE_MAX, "more bytes than can be counted");
+    CHECK(plan_arena(large, 2, order) < SIZE_MAX, "as many as can be");
+}
+
 static void test_dtypes(void) {
     for (int bits = 0; bits < 65536; bits++) {
         uint16_t half = (uint16_t)bits;
@@ -554,6 +567,7 @@ int main(int argc, char **argv) {
     test_folded_weights_are_needed();
     test_every_allocation();
     test_plan();
+    test_plan_is_tight();
     test_dtypes();
     return check_end("engine");
 }

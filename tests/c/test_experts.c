@@ -143,7 +143,7 @@ static void paged(const mixture *m, lam_precision precision, int slots, int rows
 
 static void paged_errors(void) {
     const mixture m = { 5, 7, 5, 3, LAM_SILU };
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         lam_graph *g = i == 3 ? lam_graph_new() : record(&m);
         if (i == 3) {
             lam_value gate = lam_weight(g, "gate", 2, (int[]){ 7, 5 }), down = lam_weight(g, "down", 2, (int[]){ 5, 7 });
@@ -151,10 +151,11 @@ static void paged_errors(void) {
                                       (lam_value[]){ gate, gate, down }));
         }
         if (i) lam_plan(g);
+        if (i == 4) lam_compile(g);
         lam_status status = lam_expert_slots(g, i == 2, i == 1 ? 4 : 1);
         static const char *const messages[] = {
             "experts: slots are settled between plan and compile", "experts: 4 slots in layer 0", "experts: 1 slots in layer 1",
-            ": weight \"gate\" is used twice and cannot be kept outside",
+            ": weight \"gate\" is used twice and cannot be kept outside", "experts: slots are settled between plan and compile",
         };
         CHECK(status != LAM_OK && !strcmp(lam_graph_error(g), messages[i]), "\"%s\", expected \"%s\"", lam_graph_error(g), messages[i]);
         lam_graph_free(g);

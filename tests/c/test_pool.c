@@ -51,17 +51,31 @@ static void many_loops(int threads) {
 }
 
 /* With tasks that wait, all threads get some: nobody is left asleep. */
-static void everybody_works(void) {
-    lam_pool *pool = lam_pool_new(4);
+static void everybody_works(int threads) {
+    lam_pool *pool = lam_pool_new(threads);
     for (int attempt = 0; attempt < 2; attempt++) {
         static job j;
-        j = (job){ .n = 64, .threads = 4, .delay = 3000000 };
+        j = (job){ .n = 16 * threads, .threads = threads, .delay = 3000000 };
         pool_enter(pool);
-        pool_for(pool, 64, visit, &j);
+        pool_for(pool, j.n, visit, &j);
         pool_leave(pool);
-        for (int t = 0; t < 4; t++) CHECK(j.on_thread[t] > 0, "thread %d had nothing to do", t);
+        for (int t = 0; t < threads; t++) CHECK(j.on_thread[t] > 0, "thread %d had nothing to do", t);
         nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
     }
+    lam_pool_free(pool);
+}
+
+/* Between two forwards workers sleep: they take no time of a processor. */
+static void nobody_waits_busily(void) {
+    lam_pool *pool = lam_pool_new(4);
+    pool_enter(pool);
+    loop(pool, 300, 0);
+    pool_leave(pool);
+    nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+    clock_t before = clock();
+    nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+    double busy = (double)(clock() - before) / CLOCKS_PER_SEC;
+    CHECK(busy < 0.02, "%g of 0.1 seconds", busy);
     lam_pool_free(pool);
 }
 
@@ -113,7 +127,9 @@ int main(int argc, char **argv) {
     pool_leave(NULL);
     lam_pool_free(NULL);
     for (int threads = 1; threads <= 8; threads++) many_loops(threads);
-    everybody_works();
+    everybody_works(4);
+    everybody_works(2);
+    nobody_waits_busily();
     stopped();
     tiles_cover_products();
     lam_pool *one = lam_pool_new(-3);

@@ -92,6 +92,11 @@ it('text goes on as if it had been decoded whole, whatever the decoder does with
 describe('chat', () => {
   const messages = [{ role: 'user', content: 'Hi' }];
 
+  it('ends with the text where the ending token is the first of all', async () => {
+    const template = { chat_template: '{{ messages[0].content }}', eos_token: spelt[0] };
+    assert.equal((await all(chat(session, messages, { template, logits: dictate([...bytes('Hello.'), 0, ...bytes('more')]).logits }))).join(''), 'Hello.');
+  });
+
   it('uses the tokenizer and the template beside the checkpoint, and ends with the text', async () => {
     const { prompt, logits } = dictate([...bytes('Hello.'), END, ...bytes('more')]);
     /** @type {any} */

@@ -63,6 +63,7 @@ describe('a token is drawn', () => {
     assert.equal(sample(Float32Array.of(1, Infinity, 6), { temperature: 2 }, never), 1);
     assert.equal(sample(Float32Array.of(-Infinity, -9), { temperature: 1e-30 }), 1);
     assert.equal(sample(Float32Array.of(NaN, 1), { temperature: 1, topP: 0.5 }), 1);
+    assert.deepEqual([0.1, 0.9].map((x) => sample(Float32Array.of(3, 0, 3), { temperature: 1, minP: 1 }, () => x)), [0, 2], 'equals of the likeliest are as probable as it is');
     for (const none of [[], [NaN], [-Infinity, -Infinity]]) assert.throws(() => sample(Float32Array.from(none)), { code: 'state', message: /no token is possible/ });
   });
 
@@ -74,9 +75,9 @@ describe('a token is drawn', () => {
 });
 
 it('a penalty makes what was there less likely, of either sign', () => {
-  const logits = Float32Array.of(2, -2, 0, 4, -Infinity);
-  penalize(logits, new Set([0, 1, 2, 4]), 2);
-  assert.deepEqual(logits, Float32Array.of(1, -4, 0, 4, -Infinity));
+  const logits = Float32Array.of(2, -2, 0, 4, -Infinity, 0.5);
+  penalize(logits, new Set([0, 1, 2, 4, 5]), 2);
+  assert.deepEqual(logits, Float32Array.of(1, -4, 0, 4, -Infinity, 0.25));
 });
 
 it('numbers of a seed are the same each time and even', () => {

@@ -1,8 +1,10 @@
 /** What compile does so that the first forward is not the slowest: it must leave no trace but the plan of the memory. */
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { describe, it } from 'node:test';
 import { compile, F, Module, nn, Tensor } from '../../js/index.js';
 import { sharedEngine } from '../../js/init.js';
+import { warm } from '../../js/warm.js';
 import { uniform } from '../bench/tower.mjs';
 
 const engine = await sharedEngine({});
@@ -106,4 +108,50 @@ describe('a compiled model', () => {
       assert.equal(used(), before);
     });
   }
+});
+
+describe('warming', () => {
+  const now = () => performance.now();
+  /** A model that notes its calls. @param {number} weights Bytes. @param {(options: any) => unknown} [run] */
+  const fake = (weights, run = () => {}) => {
+    /** @type {any[][]} */
+    const calls = [];
+    return { calls, memory: { weights }, call: async (/** @type {any[]} */ ...args) => { calls.push(args); return run(args.at(-1)); } };
+  };
+  const specs = [{ shape: [null, 5], dtype: 'i32' }, { shape: [2, 3], dtype: 'f32' }, { shape: [null, null], dtype: 'i32', rows: true }];
+  const methods = /** @type {any} */ (new Map([['forward', { specs }], ['other', { specs: specs.slice(1, 2) }]]));
+
+  it('gives each method zeros of its types and sizes, a batch of one, some times', async () => {
+    const model = fake(0);
+    await warm(/** @type {any} */ (model), methods, { since: now(), signal: null });
+    assert.ok(model.calls.length >= 2 && model.calls.length <= 2 * 24, `${model.calls.length} calls`);
+    const inputs = (/** @type {any[]} */ [name, ...args]) => [name, ...args.filter((arg) => arg instanceof Tensor).map(({ data, shape }) => [data.constructor.name, data.length, shape, data.some(Boolean)])];
+    assert.deepEqual(inputs(model.calls[0]), ['forward', ['Int32Array', 5, [1, 5], false], ['Float32Array', 6, [2, 3], false]]);
+    assert.deepEqual(inputs(model.calls[1]), ['other', ['Float32Array', 6, [2, 3], false]]);
+  });
+
+  it('leaves large models alone that were there quickly', async () => {
+    const [quick, slow] = [fake(65e6), fake(65e6)];
+    await warm(/** @type {any} */ (quick), methods, { since: now(), signal: null });
+    await warm(/** @type {any} */ (slow), methods, { since: now() - 2000, signal: null });
+    assert.equal(quick.calls.length, 0);
+    assert.ok(slow.calls.length > 0);
+  });
+
+  it('ends at its time or with the load, and leaves no timer and no listener', async (t) => {
+    const waits = ({ signal } = /** @type {any} */ ({})) => new Promise((_, reject) => { signal.addEventListener('abort', () => reject(signal.reason)); });
+    const controller = new AbortController();
+    const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+    const before = timers();
+    await warm(/** @type {any} */ (fake(0, waits)), methods, { since: now(), signal: controller.signal });
+    await warm(/** @type {any} */ (fake(0)), methods, { since: now(), signal: controller.signal });
+    assert.equal(timers(), before);
+    assert.deepEqual(getEventListeners(controller.signal, 'abort'), []);
+    t.mock.timers.enable({ apis: ['setTimeout'] });   // which never ends it
+    const model = fake(0, waits);
+    const warming = warm(/** @type {any} */ (model), methods, { since: now(), signal: controller.signal });
+    controller.abort();
+    await warming;
+    assert.equal(model.calls.length, 1);
+  });
 });
