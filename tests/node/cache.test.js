@@ -7,7 +7,7 @@ import fsPromises from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { cache, compile, LamellaError, nn, safetensors } from '../../js/index.js';
 import { Sha256 } from '../../js/cache/sha256.js';
 import { defaultFolder } from '../../js/cache/folder.js';
@@ -52,7 +52,7 @@ describe('a download that is kept', () => {
     folder = mkdtempSync(join(tmpdir(), 'lamella-cache-'));
     for (const path of Object.keys(paths)) delete paths[path];
   });
-  after(() => { for (const name of readdirSync(tmpdir())) if (name.startsWith('lamella-cache-')) rmSync(join(tmpdir(), name), { recursive: true, force: true }); });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
   const whole = (response, body, headers = {}) => response.writeHead(200, { 'content-length': body.length, ...headers }).end(body);
   /** Answers ranges; `cut`: the connection ends after so many bytes of the file. */

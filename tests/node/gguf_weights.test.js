@@ -35,7 +35,7 @@ function file(architecture, shapes, keys = {}, piece = 5000) {
     },
   };
   const metadata = { 'general.architecture': architecture, ...Object.fromEntries(Object.entries(keys).map(([key, value]) => [`${architecture}.${key}`, value])) };
-  return { source, weights: new GgufWeights(source, metadata, tensors, null) };
+  return { source, weights: new GgufWeights([{ source, metadata, tensors: tensors.map((tensor) => ({ ...tensor, source })) }], null) };
 }
 
 /** @param {GgufWeights} weights @param {string[]} names */
