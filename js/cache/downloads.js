@@ -84,10 +84,10 @@ export async function openCached(url, { signal, request, cache }) {
       return await keep(whole, /** @type {number} */ (whole.size), null);
     }
     if (!network) throw new LamellaError('http', `${address}: cannot be fetched`, { path: address });
-    const lock = await shelf.lock(key, address);
-    if (!lock) return network;   // another page or program is at it
-    release = once(lock);
     const sum = wanted ?? network.version.sha256 ?? await linkedSum(address, network, { signal, request });
+    const lock = await shelf.lock(key, address);
+    if (!lock) return notKept(network, { warn, sum });   // another page or program is at it
+    release = once(lock);
     const isRest = note && (isSame(note, network) || (sum && note.size === network.size)) && !(note.sha256 && note.sha256 !== sum);
     const half = isRest ? await drawer.bytes() : 0;
     if (!half) await drawer.remove();
@@ -100,8 +100,20 @@ export async function openCached(url, { signal, request, cache }) {
     release();
     if (signal?.aborted || (cause instanceof LamellaError && cause.code !== 'cache')) throw cause;
     warn(new LamellaError('cache', `${address}: it is not kept (${reason(/** @type {Error} */ (cause))}); loading goes on without`, { path: address, cause }));
-    return network ?? openHttp(address, { signal, request });
+    return notKept(network ?? await openHttp(address, { signal, request }), { warn, sum: wanted });
   }
+}
+
+/**
+ * What cannot be kept is compared with its sum all the same.
+ * @param {HttpSource} network
+ * @param {{ warn: (error: LamellaError) => void, sum: string | undefined }} options
+ * @returns {Source}
+ */
+function notKept(network, { warn, sum = network.version.sha256 }) {
+  if (!sum) return network;
+  const note = { url: network.name, size: network.size, complete: false, time: Date.now() };
+  return new CachedSource(note, { drawer: null, half: null, network, release() {}, sha256: sum, warn });
 }
 
 /** @param {() => void} release */

@@ -31,7 +31,8 @@ export class CachedSource {
 
   /**
    * @param {Note} note
-   * @param {{ drawer: Drawer, half: Half, network: HttpSource | null, release: () => void, sha256?: string, warn: Warn }} parts `network`: null where all bytes are there.
+   * @param {{ drawer: Drawer | null, half: Half | null, network: HttpSource | null, release: () => void, sha256?: string, warn: Warn }} parts `network`: null where all bytes are there;
+   *   `drawer` and `half` where nothing is to be kept, just compared with its sum.
    */
   constructor(note, { drawer, half, network, release, sha256: wanted, warn }) {
     this.name = note.url;
@@ -44,7 +45,7 @@ export class CachedSource {
     this.release = release;
     this.wanted = wanted;
     this.warn = warn;
-    this.#at = this.#before = half.stored;
+    this.#at = this.#before = half?.stored ?? 0;
     this.#whole = note.complete;
   }
 
@@ -69,7 +70,8 @@ export class CachedSource {
     try {
       for (let at = begin; at < Math.min(end, this.size ?? Infinity);) {
         signal?.throwIfAborted();
-        if (!this.half && this.network && (at < this.#at || this.network.random)) {
+        // Without a place for it any part can be read by itself, but for the sum all of it has to come by, once.
+        if (!this.half && this.network && (at < this.#at || (this.network.random && (!this.wanted || this.#whole)))) {
           yield* this.network.stream(at, end, { signal });
           return;
         }
@@ -171,8 +173,8 @@ export class CachedSource {
     try {
       await this.half?.flush();
       if (!this.half) return;
-      await this.drawer.finish();
-      await this.drawer.setNote({ ...this.note, size: this.size, sha256: got, complete: true, time: Date.now() });
+      await this.drawer?.finish();
+      await this.drawer?.setNote({ ...this.note, size: this.size, sha256: got, complete: true, time: Date.now() });
     } catch (cause) {
       await this.#giveUp(/** @type {Error} */ (cause));
     }
@@ -184,7 +186,7 @@ export class CachedSource {
     if (!this.half) return;
     this.half = null;
     this.warn(new LamellaError('cache', `${this.name}: it is not kept (${reason(cause)}); loading goes on without`, { path: this.name, cause }));
-    await this.drawer.remove().catch(() => {});
+    await this.drawer?.remove().catch(() => {});
     this.release();
   }
 
@@ -200,7 +202,7 @@ export class CachedSource {
   async #rest() {
     if (this.network?.random) this.#stop();
     await this.half?.flush().catch((cause) => this.#giveUp(cause));
-    if (!this.#readers) await this.drawer.idle();
+    if (!this.#readers) await this.drawer?.idle();
   }
 
   /**
@@ -208,7 +210,7 @@ export class CachedSource {
    * @param {AbortSignal | null} signal
    */
   async finish(signal) {
-    if (!this.half || this.#whole) return;
+    if (this.#whole || !(this.half || this.wanted)) return;
     const rest = this.stream(this.#at, undefined, { signal });
     while (!(await rest.next()).done);
     if (this.#whole || this.#at !== this.size) return;
@@ -219,7 +221,7 @@ export class CachedSource {
   /** Forgets what is kept: it is not what was wanted. */
   async discard() {
     this.half = null;
-    await this.drawer.remove().catch(() => {});
+    await this.drawer?.remove().catch(() => {});
   }
 
   async close() {

@@ -352,6 +352,35 @@ describe('a download that is kept', () => {
     assert.equal(warnings.length, 0);
   });
 
+  it('a sum is compared also where nothing is kept', async (t) => {
+    const wrong = sum(other);
+    for (const path of ['/m', '/n']) {
+      paths[path] = path === '/m' ? ranged() : (request, response) => whole(response, file);
+      const taken = join(folder, 'taken');
+      writeFileSync(taken, '');
+      assert.deepEqual(await load(path, { folder: taken, sha256: sum(file) }), ['network']);
+      await rejected(load(path, { folder: taken, sha256: wrong }), 'checksum', /expected sha256/);
+      const weights = await open(path, { folder: taken, sha256: wrong });
+      await rejected(read(weights, tensors, ['b']), 'checksum', /expected sha256/);
+      await weights.close();
+      // While another is at it.
+      const opened = await open(path);
+      assert.deepEqual(await load(path, { sha256: sum(file) }), ['network']);
+      await rejected(load(path, { sha256: wrong }), 'checksum', /expected sha256/);
+      await opened.close();
+      await cache.clear({ folder });
+    }
+    const real = fsPromises.open;
+    t.mock.method(fsPromises, 'open', async (...args) => {
+      const handle = await real(...args);
+      handle.write = async () => { throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' }); };
+      return handle;
+    });
+    assert.deepEqual(await load('/m', { sha256: sum(file) }), ['network']);
+    await rejected(load('/m', { sha256: wrong }), 'checksum', /expected sha256/);
+    assert.deepEqual(await cache.list({ folder }), []);
+  });
+
   it('without a warn it is the console that says so', async (t) => {
     paths['/m'] = ranged();
     const warn = t.mock.method(console, 'warn', () => {});
