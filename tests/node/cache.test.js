@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import fsPromises from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -11,6 +11,7 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { cache, compile, LamellaError, nn, safetensors } from '../../js/index.js';
 import { Sha256 } from '../../js/cache/sha256.js';
 import { defaultFolder } from '../../js/cache/folder.js';
+import { openSource } from '../../js/weights/source.js';
 
 const MB = 1 << 20;
 /** About 14 MB: four segments of the cache. */
@@ -204,6 +205,16 @@ describe('a download that is kept', () => {
     assert.deepEqual(await load('/n', {}, contents(1)), ['network']);
   });
 
+  it('of a file that changed after it was kept, what came before the connection ended is not taken for the old one', async () => {
+    paths['/m'] = ranged();
+    await load('/m');
+    paths['/m'] = ranged({ body: other, headers: { etag: '"2"' }, cut: 6 * MB });
+    await rejected(load('/m', { revalidate: true }, contents(1)), 'truncated', /got/);
+    paths['/m'] = ranged({ body: other, headers: { etag: '"2"' } });
+    assert.ok((await load('/m', {}, contents(1))).includes('network'));
+    assert.deepEqual(await load('/m', {}, contents(1)), ['cache']);
+  });
+
   it('without anything that tells versions apart a half is not continued, with a sum it is', async () => {
     for (const [sha256, from] of [[undefined, ['network']], [sum(file), ['cache', 'network']]]) {
       paths['/m'] = ranged({ headers: {}, cut: 10 * MB });
@@ -263,6 +274,43 @@ describe('a download that is kept', () => {
     assert.deepEqual(await load('/m', { revalidate: true }, contents(1)), ['network']);
     paths['/m'] = (request, response) => response.writeHead(503).end();
     assert.deepEqual(await load('/m', { revalidate: true }, contents(1)), ['cache']);
+  });
+
+  it('a part of an address behind # is not of the file; a reader gets what it asked for and no more', async () => {
+    paths['/m'] = ranged();
+    assert.deepEqual(await load('/m#first'), ['network']);
+    assert.deepEqual(await load('/m#second'), ['cache']);
+    paths['/n'] = ranged();
+    const source = await openSource(`${base}/n`, { cache: { folder } });
+    for (const [begin, end] of [[0, 1000], [500, 3 * MB], [2 * MB + 1, 2 * MB + 2], [5 * MB, 5 * MB + 77]]) {
+      const pieces = [];
+      for await (const piece of source.stream(begin, end)) pieces.push(Buffer.from(piece));
+      assert.ok(Buffer.concat(pieces).equals(file.subarray(begin, end)), `${begin} to ${end}`);
+    }
+    await source.close();
+  });
+
+  it('where a program ended after the last byte and before the note of it, the file is whole', async () => {
+    paths['/m'] = ranged();
+    await load('/m');
+    const [path] = readdirSync(folder).filter((name) => !name.endsWith('.json')).map((name) => join(folder, name));
+    const note = JSON.parse(readFileSync(`${path}.json`, 'utf8'));
+    for (const options of [{}, { sha256: sum(file) }]) {
+      renameSync(path, `${path}.part`);
+      writeFileSync(`${path}.json`, JSON.stringify({ ...note, complete: false }));
+      assert.deepEqual(await load('/m', options), ['cache']);
+      assert.deepEqual(await kept(), [{ bytes: file.length, complete: true }]);
+    }
+  });
+
+  it('a half whose rest has room goes on', async (t) => {
+    paths['/m'] = ranged({ cut: 10 * MB });
+    await rejected(load('/m'), 'truncated', /got/);
+    paths['/m'] = ranged();
+    t.mock.method(fsPromises, 'statfs', async () => ({ bavail: 6 * MB / 4096, bsize: 4096 }));
+    warnings.length = 0;
+    assert.deepEqual((await load('/m')).sort(), ['cache', 'network']);
+    assert.deepEqual([warnings, await kept()], [[], [{ bytes: file.length, complete: true }]]);
   });
 
   it('several readers of one download', async () => {
