@@ -78,6 +78,7 @@ describe('a run that is given up', () => {
     let hangs = true;
     const { run } = paged(2, { read: (_, bytes) => (hangs ? new Promise(() => {}) : Promise.resolve(new Uint8Array(bytes))) });
     const running = run([[0]], controller.signal);
+    await new Promise(setImmediate);
     controller.abort(reason);
     await assert.rejects(running, reason);
     hangs = false;

@@ -216,6 +216,7 @@ describe('experts outside', () => {
     assert.deepEqual([...await store.read(101, 2)], [2, 3]);
     assert.equal((await store.read(102, 5)).length, 1);
     await store.close();
+    await assert.rejects(store.read(100, 3), { code: 'EBADF' });
     assert.ok(existsSync(folder));
   });
 });
