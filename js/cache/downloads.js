@@ -53,6 +53,16 @@ function keyOf(url) {
   return { address, key: hash.hex().slice(0, 24) };
 }
 
+/** @param {string} address */
+function nameIn(address) {
+  const name = /** @type {string} */ (new URL(address).pathname.split('/').pop());
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;   // 100%.safetensors
+  }
+}
+
 /**
  * @param {string} url
  * @param {{ signal: AbortSignal | null, request: RequestInit, cache: true | CacheOptions }} options
@@ -61,7 +71,7 @@ function keyOf(url) {
 export async function openCached(url, { signal, request, cache }) {
   const { warn, revalidate, folder, sha256: sums } = checked(cache);
   const { address, key } = keyOf(url);
-  const given = typeof sums === 'string' ? sums : sums?.[decodeURIComponent(/** @type {string} */ (new URL(address).pathname.split('/').pop()))];
+  const given = typeof sums === 'string' ? sums : sums?.[nameIn(address)];
   const wanted = given?.toLowerCase();
   /** @type {HttpSource | undefined} */
   let network;

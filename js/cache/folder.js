@@ -54,7 +54,7 @@ export class FolderShelf {
     const path = `${this.#path(key, url)}.lock`;
     for (let tries = 0; tries < 2 && !held.has(path); tries++) {
       try {
-        await this.#fs.writeFile(path, String(process.pid), { flag: 'wx' });
+        await this.#fs.writeFile(path, `${process.pid} ${started()}`, { flag: 'wx' });
         held.add(path);
         return () => {
           held.delete(path);
@@ -62,8 +62,8 @@ export class FolderShelf {
         };
       } catch (error) {
         if (/** @type {any} */ (error).code !== 'EEXIST') throw error;
-        const holder = Number(await this.#fs.readFile(path, 'utf8').catch(() => ''));
-        if (!isGone(holder)) return null;
+        const [holder, start] = (await this.#fs.readFile(path, 'utf8').catch(() => '')).split(' ').map(Number);
+        if (!isGone(holder, start)) return null;
         await this.#fs.rm(path, { force: true });
       }
     }
@@ -76,9 +76,17 @@ export class FolderShelf {
   }
 }
 
-/** @param {number} pid 0 where another is just writing it. */
-function isGone(pid) {
+/** When this process began, in seconds. */
+const started = () => Math.round(Date.now() / 1000 - globalThis.process.uptime());
+
+/**
+ * @param {number} pid 0 where another is just writing it.
+ * @param {number} [start]
+ */
+function isGone(pid, start = NaN) {
   if (!pid) return false;
+  // In a container every program may be number 1. A minute, since the clock may be set.
+  if (pid === process.pid && Math.abs(start - started()) > 60) return true;
   try {
     process.kill(pid, 0);
     return false;

@@ -341,9 +341,23 @@ describe('a download that is kept', () => {
     await load('/m');
     assert.equal((await kept()).length, 1);
     await cache.clear({ folder });
-    writeFileSync(lock, String(process.pid));
+    const start = Math.round(Date.now() / 1000 - process.uptime());
+    for (const holder of [`${process.pid}`, `${process.pid} ${start}`, `${process.ppid} ${start}`]) {
+      writeFileSync(lock, holder);
+      await load('/m');
+      assert.deepEqual(await kept(), [], holder);
+    }
+    writeFileSync(lock, `${process.pid} ${start - 1000}`);   // of one that had the same number, as in a container each may have
     await load('/m');
-    assert.deepEqual(await kept(), []);
+    assert.equal((await kept()).length, 1);
+  });
+
+  it('sums by name, whatever the name', async () => {
+    for (const [path, name] of [['/100%.safetensors', '100%.safetensors'], ['/a%20b', 'a b']]) {
+      paths[path] = ranged();
+      assert.deepEqual(await load(path, { sha256: { [name]: sum(file), other: sum(other) } }), ['network']);
+      await rejected(load(path, { sha256: { [name]: sum(other) } }), 'checksum', /expected sha256/);
+    }
   });
 
   it('a disk that is full: loading goes on, and says so once', async (t) => {
