@@ -37,7 +37,7 @@ import { I32, Runner } from '../web/runner.js';
  *   file keeps in fewer bits, as it is there. 'f32', 'f16' (halves: weights are rounded to them, to at most
  *   65504, arithmetic stays f32; half the memory), 'q8' (8 bits, a quarter of the memory), 'q4' (4.5 bits), or `(name, shape) => precision`. Linear layers and experts
  *   can be any of them; convolutions 8 bits at least; products by a matrix [in, out] f16 or f32; embeddings are f16 for all but f32. What is depthwise
- *   stays f32, and instead of q8 or q4 what is small or faster by Winograd.
+ *   stays f32, and what is small instead of q8 or q4.
  * @property {readonly string[]} [methods] Which methods the model is to have, of `module.methods` and 'forward' (default: all). Weights that only the others use are
  *   then neither needed nor loaded.
  * @property {import('./text/tokenizer.js').TokenizerSource} [tokenizer] For models that take text, what makes token ids of it: a `tokenizer.json` or a Tokenizer.

@@ -58,6 +58,10 @@ void quantized_pack_coded(float *packed, quantized_bits bits, size_t taps, size_
                           size_t tap_stride, size_t k_stride);
 /* to [elements] = scale times code. */
 void quantized_expand(float *to, quantized_bits bits, const unsigned char *row, size_t elements);
+/* to [count][GEMM_NR] = scale times code of 8 bits: rows [k0, k0 + count) of a tap, k0 a multiple of 4, and the columns of the gemm panel `panel`. */
+void quantized_unpack(float *to, const float *packed, size_t taps, size_t k, size_t panel, size_t tap, size_t k0, size_t count);
+/* The biases of those columns. */
+const float *quantized_bias(const float *packed, size_t taps, size_t k, size_t panel);
 /* bias [n], NULL: zeros. */
 void quantized_pack_bias(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n, const float *bias);
 /* Columns [n0, n0 + columns), packed, are multiplied by scale [columns], without their biases. */

@@ -300,6 +300,34 @@ void quantized_expand(float *to, quantized_bits bits, const unsigned char *row, 
     for (size_t i = 0; i < elements; i++) to[i] = scale_at(row, i / QUANTIZED_BLOCK) * (float)nibble(codes, i);
 }
 
+const float *quantized_bias(const float *packed, size_t taps, size_t k, size_t panel) {
+    const size_t panels = QUANTIZED_NR / GEMM_NR;
+    return packed + panel / panels * quantized_panel_floats(QUANTIZED_8, taps, k) + panel % panels * GEMM_NR;
+}
+
+/* Codes of four columns, of each four that follow each other, at to [4][GEMM_NR]. */
+SIMD_INLINE void unpack_group(float *to, v128_t codes, v128_t scale) {
+    v128_t rows = wasm_i8x16_shuffle(codes, codes, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    v128_t low = wasm_i16x8_extend_low_i8x16(rows), high = wasm_i16x8_extend_high_i8x16(rows);
+    v128_t four[4] = { wasm_i32x4_extend_low_i16x8(low), wasm_i32x4_extend_high_i16x8(low), wasm_i32x4_extend_low_i16x8(high), wasm_i32x4_extend_high_i16x8(high) };
+    for (size_t i = 0; i < 4; i++) simd_store(to + i * GEMM_NR, wasm_f32x4_mul(wasm_f32x4_convert_i32x4(four[i]), scale));
+}
+
+void quantized_unpack(float *to, const float *packed, size_t taps, size_t k, size_t panel, size_t tap, size_t k0, size_t count) {
+    const float *bias = quantized_bias(packed, taps, k, panel), *from = bias + QUANTIZED_PANEL_HEAD + tap * tap_floats(QUANTIZED_8, k) + QUANTIZED_NR;
+    const v128_t low = simd_load(bias + QUANTIZED_NR), high = simd_load(bias + QUANTIZED_NR + 4);
+    from += k0 / GROUP * QUANTIZED_NR;
+    for (; count >= GROUP; count -= GROUP, from += QUANTIZED_NR, to += GROUP * GEMM_NR) {
+        unpack_group(to, wasm_v128_load(from), low);
+        unpack_group(to + 4, wasm_v128_load(from + 4), high);
+    }
+    if (!count) return;
+    float rest[GROUP * GEMM_NR];
+    unpack_group(rest, wasm_v128_load(from), low);
+    unpack_group(rest + 4, wasm_v128_load(from + 4), high);
+    memcpy(to, rest, count * GEMM_NR * sizeof *to);
+}
+
 void quantized_pack_bias(float *packed, quantized_bits bits, size_t taps, size_t k, size_t n, const float *bias) {
     const size_t panel = quantized_panel_floats(bits, taps, k);
     for (size_t j = 0; j < n; j++) packed[j / QUANTIZED_NR * panel + j % QUANTIZED_NR] = bias ? bias[j] : 0;

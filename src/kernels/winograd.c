@@ -2,6 +2,7 @@
 #include <string.h>
 #include "../simd.h"
 #include "activation.h"
+#include "quantized.h"
 #include "winograd_points.h"
 
 /* A block is up to MAX_TILES tiles of the output, fewer where their transformed inputs would not stay in the second cache level,
@@ -20,7 +21,6 @@ typedef struct cut {
     size_t panels;                          /* of GEMM_NR output channels */
     size_t c4;                              /* c rounded up to whole vectors */
     size_t v_point;                         /* floats from one point's transformed inputs to the next, off the powers of two */
-    size_t packed_panel;
 } cut;
 
 static size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
@@ -43,7 +43,6 @@ static cut cut_of(const winograd_conv *conv) {
     k.block_tiles = k.tile_blocks ? divide_up(k.tiles, k.tile_blocks) : 0;
     k.v_point = k.block_tiles * k.c4 + LINE;
     k.panels = divide_up(conv->n, GEMM_NR);
-    k.packed_panel = gemm_panel_floats(conv->weights, 9 * conv->c);
     return k;
 }
 
@@ -55,7 +54,7 @@ size_t winograd_units(const winograd_conv *conv) {
 size_t winograd_scratch_floats(const winograd_conv *conv) {
     cut k = cut_of(conv);
     return LINE + k.points * (k.v_point + k.block_tiles * GEMM_NR + k.c4 + CHANNELS) + ROWS_TOGETHER * k.edge * POINT_FLOATS +
-           (conv->weights == GEMM_F16 ? 9 * FILTERS * GEMM_NR : 0);
+           (conv->bits == 32 ? 0 : 9 * FILTERS * GEMM_NR);
 }
 
 /* -- weights: as gemm packs them, [9 taps][c][GEMM_NR] of a panel, and transformed anew for each block -- */
@@ -311,20 +310,32 @@ static void activate(float *y, const winograd_conv *conv, const cut *k, size_t f
     }
 }
 
+static const float *bias_of(const float *packed, const winograd_conv *conv, size_t panel) {
+    if (conv->bits == 8) return quantized_bias(packed, 9, conv->c, panel);
+    return packed + panel * gemm_panel_floats(conv->bits == 16 ? GEMM_F16 : GEMM_F32, 9 * conv->c);
+}
+
+/* The filters [9][*apart][GEMM_NR] of channels [at, at + channels) of a panel, in f32: where they lie, or at `to`. */
+static const float *filters_of(float *to, const float *packed, const winograd_conv *conv, size_t panel, size_t at, size_t channels, size_t *apart) {
+    const float *bias = bias_of(packed, conv, panel);
+    *apart = conv->bits == 32 ? conv->c : channels;
+    if (conv->bits == 32) return bias + GEMM_NR + at * GEMM_NR;
+    for (size_t tap = 0; tap < 9; tap++) {
+        float *here = to + tap * channels * GEMM_NR;
+        if (conv->bits == 8) quantized_unpack(here, packed, 9, conv->c, panel, tap, at, channels);
+        else gemm_unpack(here, bias, tap * conv->c + at, channels);
+    }
+    return to;
+}
+
 /* m [points][count][GEMM_NR] = v [points][count][c] by the filters of a panel. u: what they are transformed to. */
-static void multiply_panel(float *m, const float *v, float *u, const float *panel, const winograd_conv *conv, const cut *k, size_t count) {
+static void multiply_panel(float *m, const float *v, float *u, const float *packed, size_t panel, const winograd_conv *conv, const cut *k, size_t count) {
     const float *rows[MAX_TILES] = {0};
     const size_t sums = count * GEMM_NR;
     for (size_t at = 0, channels; at < conv->c; at += channels) {
         channels = smaller(conv->c - at, FILTERS);
-        const float *w = panel + GEMM_NR + at * GEMM_NR;
-        size_t apart = conv->c;
-        if (conv->weights == GEMM_F16) {
-            float *plain = u + ROWS_TOGETHER * k->edge * POINT_FLOATS;
-            for (size_t tap = 0; tap < 9; tap++) gemm_unpack(plain + tap * channels * GEMM_NR, panel, tap * conv->c + at, channels);
-            w = plain;
-            apart = channels;
-        }
+        size_t apart;
+        const float *w = filters_of(u + ROWS_TOGETHER * k->edge * POINT_FLOATS, packed, conv, panel, at, channels, &apart);
         for (size_t row = 0, together; row < k->edge; row += together) {
             together = row && row + 1 < k->edge ? ROWS_TOGETHER : 1;
             rows_of[conv->tile == 4][row](u, w, apart, channels);
@@ -342,10 +353,10 @@ static void multiply_panel(float *m, const float *v, float *u, const float *pane
 static void multiply(float *y, const float *v, float *m, float *half, float *u, const float *packed, const winograd_conv *conv, const cut *k,
                      size_t first, size_t count, size_t panel, size_t panels, const gemm_epilogue *epilogue) {
     for (size_t i = panel; i < panel + panels; i++) {
-        const float *panel_weights = packed + i * k->packed_panel;      /* the bias first */
-        multiply_panel(m, v, u, panel_weights, conv, k, count);
+        const float *bias = bias_of(packed, conv, i);
+        multiply_panel(m, v, u, packed, i, conv, k, count);
         for (size_t t = 0; t < count; t += OUTPUT_TILES) {
-            transform_outputs(y, m + t * GEMM_NR, count * GEMM_NR, half, panel_weights, conv, k, first + t, smaller(count - t, OUTPUT_TILES),
+            transform_outputs(y, m + t * GEMM_NR, count * GEMM_NR, half, bias, conv, k, first + t, smaller(count - t, OUTPUT_TILES),
                               i * GEMM_NR, epilogue);
         }
     }

@@ -1,7 +1,7 @@
 /* 3x3 convolution with stride 1 and dilation 1 by Winograd's F(tile x tile, 3x3), channels last:
  *     y = activation(conv(x, weight) + bias + add)
  * with 2.25 (tile 2) or 4 (tile 4) times fewer multiplications than the direct form. Weights are those of the direct form, B [9 c, n] as gemm.h packs
- * it: transformed they would take 1.8 or 4 times the memory, so that is done for a block at a time, in the cache.
+ * it or, with 8 bits, quantized.h: transformed they would take 1.8 or 4 times the memory, so that is done for a block at a time, in the cache.
  * tile 4 evaluates at 0, +-a, +-1/a and infinity, whose error is within 1.5 to 2.5 times that of the direct form.
  *
  * Work is cut into units that do not depend on each other: threads share them out. Neighbouring ones have inputs in common,
@@ -13,7 +13,7 @@
 
 typedef struct winograd_conv {
     int tile;                     /* 2 or 4 */
-    gemm_format weights;
+    int bits;                     /* of a weight: 32, 16 or 8 */
     size_t batch;                 /* images; x is [batch, h, w, c], y and add are [batch, out_h, out_w, n] */
     size_t h, w, c;               /* input */
     size_t out_h, out_w, n;       /* output */

@@ -77,28 +77,23 @@ static group group_of(const conv_params *p, const lam_shape *w) {
     return g;
 }
 
+/* Up to how many pixels products of whole numbers are faster than winograd's, which makes f32 of the weights. */
+enum { FEW_PIXELS = 13 * 13 };
+
 /* winograd's tile for images of this size, 0 where another way is faster. However many there are: an image's numbers do not depend on its batch. */
 static int tile_of(const conv_params *p, const lam_shape *w, size_t out_h, size_t out_w) {
     const int plain = w->dims[2] == 3 && w->dims[3] == 3 && p->stride[0] == 1 && p->stride[1] == 1 && p->dilation[0] == 1 && p->dilation[1] == 1;
-    if (!plain || p->depthwise || p->patches || p->precision > LAM_PRECISION_F16) return 0;
+    if (!plain || p->depthwise || p->patches || (p->precision == LAM_Q8 && out_h * out_w <= FEW_PIXELS)) return 0;
     return winograd_choose(1, out_h, out_w, (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups));
 }
 
-/* What to expect where the image size is not known when weights are packed; and up to how many pixels products of whole numbers are faster than
- * winograd's. */
-enum { USUAL_SIZE = 28, FEW_PIXELS = 14 * 14 };
-
 static void choose(const lam_graph *g, const lam_node *node, conv_params *p) {
-    const lam_shape *w = graph_shape(g, node->in[WEIGHT]), *y = graph_shape(g, node->out);
+    const lam_shape *w = graph_shape(g, node->in[WEIGHT]);
     p->depthwise = p->groups > 1 && w->dims[1] == 1 && w->dims[0] == p->groups;
-    p->precision = LAM_PRECISION_F32;
     if (p->depthwise) return;
-    int h = y->dims[2] == LAM_ANY ? USUAL_SIZE : y->dims[2], width = y->dims[3] == LAM_ANY ? USUAL_SIZE : y->dims[3];
-    int faster = tile_of(p, w, (size_t)h, (size_t)width);
     group s = group_of(p, w);
     p->precision = product_precision(g, node->in[WEIGHT], s.w.k, s.w.n);
     if (p->precision == LAM_Q4) p->precision = LAM_Q8;   /* filters have few weights and suffer more from coarse ones than layers of many */
-    if (faster && p->precision == LAM_Q8 && h * width > FEW_PIXELS) p->precision = LAM_PRECISION_F32;
 }
 
 static size_t packed(const lam_graph *g, lam_node *node) {
@@ -189,7 +184,7 @@ static conv_window window_of(const job *j) {
 
 static winograd_conv winograd_of(const job *j) {
     return (winograd_conv){
-        .tile = j->tile, .weights = j->p->precision == LAM_PRECISION_F16 ? GEMM_F16 : GEMM_F32, .batch = j->batch, .h = j->h, .w = j->w, .c = j->s.w.k, .out_h = j->out_h, .out_w = j->out_w, .n = j->s.w.n,
+        .tile = j->tile, .bits = j->p->precision == LAM_Q8 ? 8 : j->p->precision == LAM_PRECISION_F16 ? 16 : 32, .batch = j->batch, .h = j->h, .w = j->w, .c = j->s.w.k, .out_h = j->out_h, .out_w = j->out_w, .n = j->s.w.n,
         .pad_h = (size_t)j->p->padding[TOP], .pad_w = (size_t)j->p->padding[LEFT], .x_stride = j->c, .y_stride = j->n,
     };
 }

@@ -192,7 +192,7 @@ BENCH void bench_patches(size_t times, size_t size, size_t c, size_t n, size_t k
 
 BENCH void bench_winograd(size_t times, int tile, size_t h, size_t w, size_t c, size_t n) {
     used = 0;
-    const winograd_conv conv = {tile, GEMM_F32, 1, h, w, c, h, w, n, 1, 1, c, n};
+    const winograd_conv conv = {tile, 32, 1, h, w, c, h, w, n, 1, 1, c, n};
     float *x = take(h * w * c), *y = take(h * w * n), *scratch = take(winograd_scratch_floats(&conv));
     size_t packed_floats = gemm_packed_floats(9 * c, n), copies = cold_copies(packed_floats), start = used;
     const gemm_epilogue relu = {NULL, 0, LAM_RELU};

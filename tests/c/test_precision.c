@@ -284,7 +284,7 @@ static void linear(lam_precision precision, int exact, int k, int n) {
 static void conv(lam_precision precision, int exact, int c, int n, int groups, int kernel, int sized) {
     layer l = { .precision = precision, .conv = 1, .c = c * groups, .n = n * groups, .groups = groups, .sized = sized, .bias = (int)check_size(0, 1),
                 .norm = (int)check_size(0, 1), .add = (int)check_size(0, 1), .activation = some_activation() };
-    int winograd = kernel == 3 && !(sized && sized <= 14), plain = winograd && check_size(0, 2);
+    int plain = kernel == 3 && !(sized && sized <= 13) && check_size(0, 2);
     for (int i = 0; i < 2; i++) {
         l.kernel[i] = kernel ? kernel : 1 + 3 * i;
         l.stride[i] = plain || sized ? 1 : (int)check_size(1, 2);
@@ -296,7 +296,7 @@ static void conv(lam_precision precision, int exact, int c, int n, int groups, i
     int patches = groups == 1 && c <= 4 && kernel != 1, k = patches ? c * l.kernel[0] * l.kernel[1] : c;
     lam_precision found = compare(&l, exact && !patches);
     if (k < 32 || n < 16) CHECK(found == LAM_PRECISION_F32, "a small conv2d has precision %d", found);
-    else if (patches || !winograd) CHECK(found == LAM_Q8, "conv2d has precision %d", found);
+    else CHECK(found == LAM_Q8, "conv2d has precision %d", found);
 }
 
 static void mixture(lam_precision precision, int k, int n, int experts) {

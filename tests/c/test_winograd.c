@@ -1,6 +1,7 @@
 #include "check.h"
 #include "dtype.h"
 #include "kernels/half.h"
+#include "kernels/quantized.h"
 #include "kernels/winograd.h"
 #include "reference.h"
 
@@ -19,22 +20,46 @@ static void reference(float *y, const float *x, const float *weight, const float
     }
 }
 
+static gemm_format format_of(const winograd_conv *v) { return v->bits == 16 ? GEMM_F16 : GEMM_F32; }
+
+static size_t packed_floats(const winograd_conv *v) {
+    return v->bits == 8 ? quantized_packed_floats(QUANTIZED_8, 9, v->c, v->n) : gemm_packed_floats_in(format_of(v), 9 * v->c, v->n);
+}
+
+/* Numbers that so many bits can stand for. */
+static void round_to(const winograd_conv *v, float *weight) {
+    for (size_t i = 0; i < v->n * v->c * 9 && v->bits == 16; i++) {
+        uint16_t half;
+        half_from_f32(&half, &weight[i], 1);
+        dtype_to_f32(&weight[i], LAM_F16, &half, 1);
+    }
+    for (size_t j = 0; j < v->n && v->bits == 8; j++) {
+        float *row = weight + j * v->c * 9;
+        for (size_t i = 0; i < v->c * 9; i++) row[i] = ldexpf((float)(int)check_size(0, 254) - 127, -11);
+        row[check_size(0, v->c * 9 - 1)] = ldexpf(check_size(0, 1) ? 127 : -127, -11);
+    }
+}
+
 static void pack(float *packed, float *weight, float *bias, const image_case *test) {
     const winograd_conv *v = &test->conv;
     size_t n0 = v->n;
-    memset(packed, 0, gemm_packed_floats_in(v->weights, 9 * v->c, v->n) * sizeof *packed);
+    memset(packed, 0, packed_floats(v) * sizeof *packed);
     while (n0) {                                                     /* chunks from the end, of any size */
         size_t columns = check_size(1, n0);
         n0 -= columns;
-        for (size_t tap = 0; tap < 9; tap++) gemm_pack(v->weights, packed, 9 * v->c, tap * v->c, v->c, n0, columns, weight + n0 * v->c * 9 + tap, 9, 9 * v->c);
+        const float *from = weight + n0 * v->c * 9;
+        if (v->bits == 8) quantized_pack(packed, QUANTIZED_8, 9, v->c, n0, columns, from, 1, 9, 9 * v->c);
+        else for (size_t tap = 0; tap < 9; tap++) gemm_pack(format_of(v), packed, 9 * v->c, tap * v->c, v->c, n0, columns, from + tap, 9, 9 * v->c);
     }
-    gemm_bias(v->weights, packed, 9 * v->c, v->n, test->bias ? bias : NULL);
+    if (v->bits == 8) quantized_pack_bias(packed, QUANTIZED_8, 9, v->c, v->n, test->bias ? bias : NULL);
+    else gemm_bias(format_of(v), packed, 9 * v->c, v->n, test->bias ? bias : NULL);
     for (size_t j = 0; j < v->n && !test->bias; j++) bias[j] = 0;
     if (!test->scaled) return;
     float *scale = check_floats(v->n);
     for (size_t j = 0, here; j < v->n; j += here) {
         here = check_size(1, v->n - j);
-        gemm_scale(v->weights, packed, 9 * v->c, j, here, scale + j);
+        if (v->bits == 8) quantized_scale_columns(packed, QUANTIZED_8, 9, v->c, j, here, scale + j);
+        else gemm_scale(format_of(v), packed, 9 * v->c, j, here, scale + j);
     }
     for (size_t j = 0; j < v->n; j++)
         for (size_t i = 0; i < v->c * 9; i++) weight[j * v->c * 9 + i] *= scale[j];
@@ -46,14 +71,9 @@ static void one(const image_case *test) {
     size_t pixels = v->batch * v->out_h * v->out_w, floats = pixels ? (pixels - 1) * v->y_stride + v->n : 0;
     float *x = check_floats((v->batch * v->h * v->w - 1) * v->x_stride + v->c), *weight = check_floats(v->n * v->c * 9), *bias = check_floats(v->n);
     float *y = check_floats(floats), *expected = check_floats(floats), *add = check_floats(floats);
-    float *packed = check_floats(gemm_packed_floats_in(v->weights, 9 * v->c, v->n)), *scratch = check_floats(winograd_scratch_floats(v));
-    for (size_t i = 0; i < v->n * v->c * 9; i++) {
-        weight[i] /= 3 * sqrtf((float)v->c);
-        if (v->weights == GEMM_F32) continue;
-        uint16_t half;
-        half_from_f32(&half, &weight[i], 1);
-        dtype_to_f32(&weight[i], LAM_F16, &half, 1);
-    }
+    float *packed = check_floats(packed_floats(v)), *scratch = check_floats(winograd_scratch_floats(v));
+    for (size_t i = 0; i < v->n * v->c * 9; i++) weight[i] /= 3 * sqrtf((float)v->c);
+    round_to(v, weight);
     float *to = test->in_place ? add : y;
     pack(packed, weight, bias, test);
     memcpy(expected, to, floats * sizeof *y);
@@ -67,14 +87,14 @@ static void one(const image_case *test) {
         unit += here;
     }
     if (!check_close(to, expected, floats, v->tile == 4 ? 6e-6 : 3e-6, "winograd")) {
-        printf("    tile %d batch %zu %zux%zux%zu -> %zux%zux%zu pad %zux%zu strides %zu %zu add %d activation %d\n", v->tile, v->batch, v->h, v->w, v->c,
+        printf("    tile %d bits %d batch %zu %zux%zux%zu -> %zux%zux%zu pad %zux%zu strides %zu %zu add %d activation %d\n", v->tile, v->bits, v->batch, v->h, v->w, v->c,
                v->out_h, v->out_w, v->n, v->pad_h, v->pad_w, v->x_stride, v->y_stride, test->add, test->activation);
     }
     check_free(x); check_free(weight); check_free(bias); check_free(y); check_free(expected); check_free(add); check_free(packed); check_free(scratch);
 }
 
 static image_case random_case(size_t most) {
-    image_case t = {.conv = {.tile = check_size(0, 1) ? 2 : 4, .weights = check_size(0, 2) ? GEMM_F32 : GEMM_F16, .batch = check_size(1, 3), .h = check_size(1, most), .w = check_size(1, most),
+    image_case t = {.conv = {.tile = check_size(0, 1) ? 2 : 4, .bits = 8 << check_size(0, 2), .batch = check_size(1, 3), .h = check_size(1, most), .w = check_size(1, most),
                              .c = check_size(0, 9) ? check_size(1, 40) : check_size(250, 530), .n = check_size(1, 40), .pad_h = check_size(0, 2), .pad_w = check_size(0, 2)},
                     .bias = (int)check_size(0, 1), .add = (int)check_size(0, 1), .scaled = (int)check_size(0, 1), .whole = (int)check_size(0, 1),
                     .activation = (lam_activation)check_size(0, LAM_ACTIVATIONS - 1)};
@@ -93,7 +113,7 @@ static image_case random_case(size_t most) {
 
 /* The error against that of the direct form, on sizes of a real network, values as after a ReLU. */
 static void accuracy(int tile) {
-    image_case t = {.conv = {.tile = tile, .weights = GEMM_F32, .batch = 1, .h = 14, .w = 14, .c = 256, .n = 16, .out_h = 14, .out_w = 14, .pad_h = 1, .pad_w = 1,
+    image_case t = {.conv = {.tile = tile, .bits = 32, .batch = 1, .h = 14, .w = 14, .c = 256, .n = 16, .out_h = 14, .out_w = 14, .pad_h = 1, .pad_w = 1,
                              .x_stride = 256, .y_stride = 16}, .whole = 1};
     const winograd_conv *v = &t.conv;
     float *x = check_floats(14 * 14 * 256), *weight = check_floats(16 * 256 * 9), *bias = check_floats(16);
