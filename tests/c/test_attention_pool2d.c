@@ -89,6 +89,7 @@ static void one(sizes s, lam_pool *pool) {
     float *image = check_floats(floats), *expected = check_floats((size_t)(s.n * s.out));
     memcpy(lam_session_input(session, 0), image, floats * sizeof *image);
     lam_session_run(session);
+    CHECK(!memcmp(lam_session_input(session, 0), image, floats * sizeof *image), "working memory reaches into the input");
     for (int i = 0; i < s.n; i++) textbook(expected + i * s.out, &s, image + i * s.c * s.h * s.w, w);
     if (!check_close(lam_session_output(session, 0), expected, (size_t)(s.n * s.out), 1e-5, "attention pool"))
         printf("    n %d c %d heads %d out %d h %d w %d twice %d norm %d\n", s.n, s.c, s.heads, s.out, s.h, s.w, s.twice, s.norm);

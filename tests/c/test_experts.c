@@ -9,7 +9,8 @@ typedef struct mixture { int in, inter, out, experts; lam_activation activation;
 
 static const char *const part_name[] = { "gate", "up", "down" };
 
-static lam_graph *record_in(const mixture *m, lam_precision precision) {
+/* All weights in this precision but for one, which is to be f32. */
+static lam_graph *record_but(const mixture *m, lam_precision precision, int in_f32) {
     lam_graph *g = lam_graph_new();
     lam_value x = lam_input(g, LAM_F32, 3, (int[]){ LAM_ANY, LAM_ANY, m->in });
     lam_value routing = lam_input(g, LAM_F32, 3, (int[]){ LAM_ANY, LAM_ANY, m->experts });
@@ -18,13 +19,14 @@ static lam_graph *record_in(const mixture *m, lam_precision precision) {
         char name[32];
         snprintf(name, sizeof name, "%d.%s", i / 3, part_name[i % 3]);
         weights[i] = lam_weight(g, name, 2, i % 3 == 2 ? (int[]){ m->out, m->inter } : (int[]){ m->inter, m->in });
-        weights[i] = lam_weight_precision(g, weights[i], precision);
+        weights[i] = lam_weight_precision(g, weights[i], i == in_f32 ? LAM_PRECISION_F32 : precision);
     }
     lam_output(g, lam_experts(g, x, routing, m->activation, m->experts, weights));
     free(weights);
     return g;
 }
 
+static lam_graph *record_in(const mixture *m, lam_precision precision) { return record_but(m, precision, -1); }
 static lam_graph *record(const mixture *m) { return record_in(m, LAM_PRECISION_F32); }
 
 static double weight(int expert, int part, int i) {
@@ -162,6 +164,21 @@ static void paged_errors(void) {
     }
 }
 
+/* What one expert is not to be kept in, none is: whichever it is. */
+static void most_precise(void) {
+    const mixture m = { 64, 32, 64, 5, LAM_SILU };
+    double bytes[16];
+    for (int i = -1; i < 15; i++) {
+        lam_graph *g = record_but(&m, LAM_Q8, i);
+        CHECK(lam_plan(g) == LAM_OK, "%s", lam_graph_error(g));
+        bytes[i + 1] = lam_planned_bytes(g, 0);
+        lam_graph_free(g);
+    }
+    for (int i = 0; i < 15; i++)
+        CHECK(bytes[i + 1] == bytes[i % 3 + 1] && bytes[i + 1] > bytes[0], "%s of expert %d in f32: %g bytes, of expert 0 %g, none %g", part_name[i % 3], i / 3, bytes[i + 1],
+              bytes[i % 3 + 1], bytes[0]);
+}
+
 static void one(const mixture *m, int a, int b, int chosen, lam_pool *pool) {
     size_t n = (size_t)(a * b * m->out);
     float *expected = malloc(n * sizeof *expected);
@@ -248,6 +265,7 @@ int main(int argc, char **argv) {
             paged(&(mixture){ 64, 32, 64, 5, LAM_SILU }, (lam_precision)precision, slots, slots % 2 ? 530 : 3, slots % 2 ? pool : NULL);
         }
     lam_pool_free(pool);
+    most_precise();
     paged_errors();
     flops_and_nan();
     errors();
