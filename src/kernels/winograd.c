@@ -26,8 +26,7 @@ typedef struct cut {
 static size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-/* Into how many blocks tiles are cut. */
-static size_t blocks_of(size_t tiles, size_t points, size_t c4) {
+size_t winograd_blocks(size_t tiles, size_t points, size_t c4) {
     size_t fit = CACHE_FLOATS / (points * (c4 ? c4 : 4)) / GEMM_MR * GEMM_MR;
     return divide_up(tiles, fit > MAX_TILES ? MAX_TILES : fit < MIN_TILES ? MIN_TILES : fit);
 }
@@ -39,7 +38,7 @@ static cut cut_of(const winograd_conv *conv) {
     k.tiles_image = k.tiles_w * divide_up(conv->out_h, (size_t)conv->tile);
     k.tiles = k.tiles_image * conv->batch;
     k.c4 = divide_up(conv->c, 4) * 4;
-    k.tile_blocks = blocks_of(k.tiles, k.points, k.c4);
+    k.tile_blocks = winograd_blocks(k.tiles, k.points, k.c4);
     k.block_tiles = k.tile_blocks ? divide_up(k.tiles, k.tile_blocks) : 0;
     k.v_point = k.block_tiles * k.c4 + LINE;
     k.panels = divide_up(conv->n, GEMM_NR);
@@ -387,41 +386,4 @@ void winograd_f32(float *y, const float *x, const float *packed, const winograd_
         *has = (held){x, block};
         multiply(y, v, m, half, u, packed, conv, &k, tile, count, panel, here, epilogue ? epilogue : &none);
     }
-}
-
-/* -- which tile: a model of the cycles, fitted to tests/bench/kernels.mjs with weights that are not in the caches -- */
-
-/* `rows` rows by `panels` panels: few rows wait for their own sums. */
-static double product_cycles(double rows, double k, double panels) {
-    static const double step[GEMM_MR] = {0, 4, 4, 4.2, 4.6, 5.5};
-    double whole = (double)(size_t)(rows / GEMM_MR), call = 70;
-    size_t rest = (size_t)rows % GEMM_MR;
-    return panels * (whole * (6.3 * k + call) + (rest ? step[rest] * k + call : 0));
-}
-
-/* Weights come from memory while the first rows are multiplied by them; the rows after those find them in the cache. */
-static double with_reading(double computing, double rows, double floats) {
-    double reading = 1.1 * floats, first = rows > GEMM_MR ? computing * GEMM_MR / rows : computing;
-    return computing + (reading > first ? reading - first : 0);
-}
-
-static double winograd_cycles(size_t tile, size_t batch, size_t out_h, size_t out_w, size_t c, double panels) {
-    size_t rows = divide_up(out_h, tile), columns = divide_up(out_w, tile), tiles = batch * rows * columns, points = (tile + 2) * (tile + 2);
-    size_t blocks = blocks_of(tiles, points, c), block = blocks ? divide_up(tiles, blocks) : 0;
-    double edges = (double)(batch * (rows > 2 && columns > 2 ? 2 * (rows + columns) - 4 : rows * columns)), call = 60, pixel = 30;     /* of gemm_f32; of a pixel copied at the image's edge */
-    double transform = tile == 4 ? 120 : 35, filters = tile == 4 ? 140 : 95;      /* of four channels of a tile, in or out; of a panel's filters of a channel, with reading them */
-    double last = (double)tiles - (double)(blocks ? blocks - 1 : 0) * (double)block, k = (double)c;
-    double product = (double)(blocks ? blocks - 1 : 0) * product_cycles((double)block, k, panels) + product_cycles(last, k, panels);
-    return (double)points * (product + (double)blocks * panels * call) + (double)blocks * panels * k * filters +
-           (double)tiles * transform * (k / 4 + panels * 2) + edges * (double)points * pixel;
-}
-
-int winograd_choose(size_t batch, size_t out_h, size_t out_w, size_t c, size_t n) {
-    double k = (double)c, panels = (double)divide_up(n, GEMM_NR);
-    double pixels = (double)(batch * out_h * out_w), direct = with_reading(product_cycles(pixels, 9 * k, panels), pixels, 9 * k * panels * GEMM_NR);
-    double two = winograd_cycles(2, batch, out_h, out_w, c, panels), four = winograd_cycles(4, batch, out_h, out_w, c, panels);
-    /* A larger error must buy something: less than an eighth is not worth it. */
-    double best = four * 1.125 < two ? four : two;
-    if (pixels == 0 || best * 1.125 > direct) return 0;
-    return best == four ? 4 : 2;
 }

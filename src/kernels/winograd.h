@@ -21,9 +21,11 @@ typedef struct winograd_conv {
     size_t x_stride, y_stride;    /* floats from a pixel to the next, >= c and >= n: a group of a grouped convolution is a slice */
 } winograd_conv;
 
-/* The tile that is fastest by measurement: 4, 2, or 0 where a direct convolution by gemm_f32 is. */
-int winograd_choose(size_t batch, size_t out_h, size_t out_w, size_t c, size_t n);
+/* The tile that is fastest by measurement for one image: 4, 2, or 0 where a direct convolution by gemm_f32 is. */
+int winograd_choose(size_t out_h, size_t out_w, size_t c, size_t n);
 
+/* Into how many blocks tiles are cut whose transformed inputs are points * c4 floats each: all weights are read and transformed for each block. */
+size_t winograd_blocks(size_t tiles, size_t points, size_t c4);
 /* How many independent units of work there are. */
 size_t winograd_units(const winograd_conv *conv);
 /* Floats of working memory that each caller of winograd_f32 needs. */

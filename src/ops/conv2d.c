@@ -84,7 +84,7 @@ enum { FEW_PIXELS = 13 * 13 };
 static int tile_of(const conv_params *p, const lam_shape *w, size_t out_h, size_t out_w) {
     const int plain = w->dims[2] == 3 && w->dims[3] == 3 && p->stride[0] == 1 && p->stride[1] == 1 && p->dilation[0] == 1 && p->dilation[1] == 1;
     if (!plain || p->depthwise || p->patches || (p->precision == LAM_Q8 && out_h * out_w <= FEW_PIXELS)) return 0;
-    return winograd_choose(1, out_h, out_w, (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups));
+    return winograd_choose(out_h, out_w, (size_t)w->dims[1], (size_t)(w->dims[0] / p->groups));
 }
 
 static void choose(const lam_graph *g, const lam_node *node, conv_params *p) {

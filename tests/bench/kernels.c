@@ -203,7 +203,7 @@ BENCH void bench_winograd(size_t times, int tile, size_t h, size_t w, size_t c, 
     }
 }
 
-BENCH int bench_winograd_choice(size_t size, size_t c, size_t n) { return winograd_choose(1, size, size, c, n); }
+BENCH int bench_winograd_choice(size_t size, size_t c, size_t n) { return winograd_choose(size, size, c, n); }
 
 /* -- the rest -- */
 

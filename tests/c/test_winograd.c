@@ -136,12 +136,12 @@ static void accuracy(int tile) {
 
 /* Only what no change of the model should turn round. */
 static void choice(void) {
-    CHECK(winograd_choose(1, 56, 56, 64, 64) == 4, "large images: the large tile");
-    CHECK(winograd_choose(1, 7, 7, 512, 512) == 4, "seven rows: the large tile covers them twice");
-    CHECK(winograd_choose(1, 6, 6, 512, 512) == 2, "six rows: the large tile would compute eight");
-    CHECK(winograd_choose(1, 56, 56, 3, 64) == 0, "three channels: the transforms cost more than they save");
-    CHECK(winograd_choose(1, 1, 1, 64, 64) == 0, "one pixel");
-    CHECK(winograd_choose(1, 0, 5, 8, 8) == 0, "no pixel");
+    CHECK(winograd_choose(56, 56, 64, 64) == 4, "large images: the large tile");
+    CHECK(winograd_choose(7, 7, 512, 512) == 4, "seven rows: the large tile covers them twice");
+    CHECK(winograd_choose(6, 6, 512, 512) == 2, "six rows: the large tile would compute eight");
+    CHECK(winograd_choose(56, 56, 3, 64) == 0, "three channels: the transforms cost more than they save");
+    CHECK(winograd_choose(1, 1, 64, 64) == 0, "one pixel");
+    CHECK(winograd_choose(0, 5, 8, 8) == 0, "no pixel");
 }
 
 int main(int argc, char **argv) {
