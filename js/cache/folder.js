@@ -63,11 +63,18 @@ export class FolderShelf {
       } catch (error) {
         if (/** @type {any} */ (error).code !== 'EEXIST') throw error;
         const [holder, start] = (await this.#fs.readFile(path, 'utf8').catch(() => '')).split(' ').map(Number);
-        if (!isGone(holder, start)) return null;
+        const isGone = holder ? hasEnded(holder, start) : await this.#isOld(path);   // empty: another is just writing it, or was ended before it could
+        if (!isGone) return null;
         await this.#fs.rm(path, { force: true });
       }
     }
     return null;
+  }
+
+  /** @param {string} path */
+  async #isOld(path) {
+    const { mtimeMs } = await this.#fs.stat(path).catch(() => ({ mtimeMs: Infinity }));
+    return Date.now() - mtimeMs > 60_000;
   }
 
   async room() {
@@ -80,11 +87,10 @@ export class FolderShelf {
 const started = () => Math.round(Date.now() / 1000 - globalThis.process.uptime());
 
 /**
- * @param {number} pid 0 where another is just writing it.
+ * @param {number} pid
  * @param {number} [start]
  */
-function isGone(pid, start = NaN) {
-  if (!pid) return false;
+function hasEnded(pid, start = NaN) {
   // In a container every program may be number 1. A minute, since the clock may be set.
   if (pid === process.pid && Math.abs(start - started()) > 60) return true;
   try {

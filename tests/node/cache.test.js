@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import fsPromises from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -348,6 +348,13 @@ describe('a download that is kept', () => {
       assert.deepEqual(await kept(), [], holder);
     }
     writeFileSync(lock, `${process.pid} ${start - 1000}`);   // of one that had the same number, as in a container each may have
+    await load('/m');
+    assert.equal((await kept()).length, 1);
+    await cache.clear({ folder });
+    writeFileSync(lock, '');   // just made, and made by one that was ended before it wrote
+    await load('/m');
+    assert.deepEqual(await kept(), []);
+    utimesSync(lock, new Date(), new Date(Date.now() - 100_000));
     await load('/m');
     assert.equal((await kept()).length, 1);
   });
