@@ -90,7 +90,7 @@ export class Module extends /** @type {CallableConstructor} */ (/** @type {unkno
    * @returns {Generator<[string, Module]>}
    */
   * namedChildren() {
-    for (const [name, value] of members(this)) if (value instanceof Module) yield [name, value];
+    yield* children(members(this));
   }
 
   /** @returns {Generator<Module>} */
@@ -104,7 +104,7 @@ export class Module extends /** @type {CallableConstructor} */ (/** @type {unkno
    * @returns {Generator<[string, Module]>}
    */
   * namedModules(prefix = '') {
-    yield* walk(prefix, this, []);
+    for (const { path, module } of walk(prefix, this)) yield [path, module];
   }
 
   /** @returns {Generator<Module>} */
@@ -158,8 +158,8 @@ export class Module extends /** @type {CallableConstructor} */ (/** @type {unkno
   stateDict(prefix = '') {
     /** @type {Map<string, Parameter>} */
     const result = new Map();
-    for (const [path, module] of this.namedModules(prefix)) {
-      for (const [name, value] of members(module)) if (value instanceof Parameter) result.set(join(path, name), value);
+    for (const { path, own } of walk(prefix, this)) {
+      for (const [name, value] of own) if (value instanceof Parameter) result.set(join(path, name), value);
     }
     return result;
   }
@@ -210,11 +210,17 @@ const join = (path, name) => (path ? `${path}.${name}` : name);
 /**
  * The modules and parameters among the attributes; those in arrays are called `name.index`.
  * @param {Module} module
- * @returns {Generator<[string, Module | Parameter]>}
+ * @returns {[string, Module | Parameter][]}
  */
-export function* members(module) {
-  for (const [name, value] of attributes(module)) yield* named(name, value);
+export function members(module) {
+  /** @type {[string, Module | Parameter][]} */
+  const found = [];
+  for (const [name, value] of attributes(module)) addNamed(found, name, value);
+  return found;
 }
+
+/** @param {[string, Module | Parameter][]} own Of members. @returns {[string, Module][]} */
+const children = (own) => /** @type {[string, Module][]} */ (own.filter(([, value]) => value instanceof Module));
 
 /** A module that has an order of its own (Sequential: integer keys would come first) says so under this key. */
 export const order = Symbol('order');
@@ -232,23 +238,31 @@ export function attributes(module) {
 }
 
 /**
+ * @param {[string, Module | Parameter][]} to
  * @param {string} name
  * @param {unknown} value
- * @returns {Generator<[string, Module | Parameter]>}
  */
-function* named(name, value) {
-  if (value instanceof Module || value instanceof Parameter) yield [name, value];
-  else if (Array.isArray(value)) for (const [i, element] of value.entries()) yield* named(`${name}.${i}`, element);
+function addNamed(to, name, value) {
+  if (value instanceof Module || value instanceof Parameter) to.push([name, value]);
+  else if (Array.isArray(value)) value.forEach((element, i) => addNamed(to, `${name}.${i}`, element));
 }
 
+/** @typedef {{ path: string, module: Module, own: [string, Module | Parameter][] }} Branch `own`: what members gives. */
+
 /**
+ * A module and all below it. Lists, not generators: those of a large tree take longer than the rest of recording it.
  * @param {string} path
  * @param {Module} module
- * @param {Module[]} above
- * @returns {Generator<[string, Module]>}
+ * @param {Module[]} [above]
+ * @param {Branch[]} [found]
+ * @returns {Branch[]}
  */
-function* walk(path, module, above) {
+function walk(path, module, above = [], found = []) {
   if (above.includes(module)) throw new LamellaError('argument', `${path}: a module contains itself (${className(module)})`);
-  yield [path, module];
-  for (const [name, child] of module.namedChildren()) yield* walk(join(path, name), child, [...above, module]);
+  const own = members(module);
+  found.push({ path, module, own });
+  above.push(module);
+  for (const [name, child] of children(own)) walk(join(path, name), child, above, found);
+  above.pop();
+  return found;
 }

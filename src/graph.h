@@ -132,6 +132,7 @@ typedef struct lam_weight_info {
     char *name;
     lam_value value;
     int rows, row_elements;
+    int first_use, last_use; /* nodes between which it is used, known once the graph is planned */
     int loaded;              /* rows that have arrived */
     unsigned char *arrived;  /* [rows] */
     float *plain;            /* kept for ops that read it as it is; NULL when every consumer packs it */

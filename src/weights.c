@@ -7,17 +7,36 @@
 #include "memory.h"
 #include "ops/ops.h"
 
-/* Calls visit(g, node, in) for every live node that takes the weight; `in` is -1 where it is a fused batch norm's or addend. */
-static lam_status each_use(lam_graph *g, lam_value weight, lam_status (*visit)(lam_graph *, lam_node *, int, const void *),
-                           const void *argument) {
+/* What a node takes: its inputs, then what is fused into it. */
+enum { FUSED = 5 };
+static lam_value operand(const lam_node *n, int i) {
+    const lam_value fused[FUSED] = { n->add, n->norm.mean, n->norm.var, n->norm.weight, n->norm.bias };
+    return i < n->in_count ? n->in[i] : fused[i - n->in_count];
+}
+
+/* Notes between which nodes each weight is used, mostly one: looking for them among all would take longer than packing a small weight. */
+static void find_uses(lam_graph *g) {
+    for (int i = 0; i < g->weight_count; i++) g->weights[i].first_use = g->node_count, g->weights[i].last_use = -1;
     for (int i = 0; i < g->node_count; i++) {
+        const lam_node *n = &g->nodes[i];
+        for (int j = 0; j < n->in_count + FUSED && !n->removed; j++) {
+            const lam_value x = operand(n, j);
+            if (x < 0 || g->values[x].weight < 0) continue;
+            lam_weight_info *w = &g->weights[g->values[x].weight];
+            if (w->first_use > i) w->first_use = i;
+            w->last_use = i;
+        }
+    }
+}
+
+/* Calls visit(g, node, in) for every live node that takes the weight; `in` is -1 where it is a fused batch norm's or addend. */
+static lam_status each_use(lam_graph *g, const lam_weight_info *w, lam_status (*visit)(lam_graph *, lam_node *, int, const void *),
+                           const void *argument) {
+    for (int i = w->first_use; i <= w->last_use; i++) {
         lam_node *n = &g->nodes[i];
-        if (n->removed) continue;
-        const lam_value extra[] = { n->add, n->norm.mean, n->norm.var, n->norm.weight, n->norm.bias };
-        for (int j = 0; j < n->in_count + 5; j++) {
-            int is_input = j < n->in_count;
-            if ((is_input ? n->in[j] : extra[j - n->in_count]) != weight) continue;
-            lam_status status = visit(g, n, is_input ? j : -1, argument);
+        for (int j = 0; j < n->in_count + FUSED && !n->removed; j++) {
+            if (operand(n, j) != w->value) continue;
+            lam_status status = visit(g, n, j < n->in_count ? j : -1, argument);
             if (status != LAM_OK) return status;
         }
     }
@@ -66,9 +85,10 @@ void weights_measure(lam_graph *g) {
         lam_node *n = &g->nodes[i];
         if (!n->removed && n->op->packed) n->packed_floats = n->op->packed(g, n);
     }
+    find_uses(g);
     for (int i = 0; i < g->weight_count; i++) {
         lam_weight_info *w = &g->weights[i];
-        each_use(g, w->value, count_use, &w);
+        each_use(g, w, count_use, &w);
         for (int j = 0; j < g->output_count; j++) w->needs_plain |= g->outputs[j] == w->value;
     }
 }
@@ -87,7 +107,7 @@ lam_status weights_allocate(lam_graph *g) {
     for (int i = 0; i < g->weight_count; i++)
         if (allocate(g, &g->weights[i]) != LAM_OK) return LAM_ENOMEM;
     for (int i = 0; i < g->weight_count; i++)
-        if (!g->weights[i].rows) each_use(g, g->weights[i].value, arrived_wholly, NULL);
+        if (!g->weights[i].rows) each_use(g, &g->weights[i], arrived_wholly, NULL);
     return g->status;
 }
 
@@ -153,11 +173,11 @@ lam_status lam_load(lam_graph *g, int weight, lam_type type, const void *data, i
         weights_expand(g);
         memcpy(w->plain + (size_t)first * (size_t)w->row_elements, values, n * sizeof(float));
     }
-    each_use(g, w->value, pack_chunk, &(chunk){ values, first, rows, w->loaded });
+    each_use(g, w, pack_chunk, &(chunk){ values, first, rows, w->loaded });
     g->coded = NULL;
     memset(w->arrived + first, 1, (size_t)rows);
     w->loaded += rows;
-    return w->loaded == w->rows ? each_use(g, w->value, arrived_wholly, NULL) : LAM_OK;
+    return w->loaded == w->rows ? each_use(g, w, arrived_wholly, NULL) : LAM_OK;
 }
 
 int lam_weight_count(const lam_graph *g) { return g->weight_count; }
