@@ -68,7 +68,7 @@ export const TABLE = [
   copied('SiLU', 'silu, layer'),
   fresh('RN50, first forward', 'first', '<= 1.5 x steady', { most: 1.5 }, 'ratio', get => get('first') / get('steady'), ['steady']),
   fresh('small network, first forward', 'first, small', '<= 1.5 x steady', { most: 1.5 }, 'ratio', get => get('first, small') / get('steady, small'), ['steady, small']),
-  fresh('load of 153 MB f32', 'load', '>= 1 GB/s', { least: 1 }, 'GB/s', get => get('bytes') / get('load') / 1e6, ['touching as much']),
+  fresh('load of 153 MB f32', 'load', '>= 1 GB/s', { least: 1 }, 'GB/s', get => get('bytes') / get('load') / 1e6, ['fetching memory', 'touching as much']),
   fresh('load, peak memory', 'peak', '<= 1.1 x packed weights', { most: 1.1 }, 'ratio'),
   fresh('instantiate + first layer', 'start', '<= 30 ms in Node', { most: 30, decides: 'node' }, 'ms'),
 ];
