@@ -250,7 +250,7 @@ function addNamed(to, name, value) {
 /** @typedef {{ path: string, module: Module, own: [string, Module | Parameter][] }} Branch `own`: what members gives. */
 
 /**
- * A module and all below it. Lists, not generators: those of a large tree take longer than the rest of recording it.
+ * A module and all below it. Lists, not generators: those of a large tree take as long as all the rest of recording it.
  * @param {string} path
  * @param {Module} module
  * @param {Module[]} [above]

@@ -184,7 +184,8 @@ static conv_window window_of(const job *j) {
 
 static winograd_conv winograd_of(const job *j) {
     return (winograd_conv){
-        .tile = j->tile, .bits = j->p->precision == LAM_Q8 ? 8 : j->p->precision == LAM_PRECISION_F16 ? 16 : 32, .batch = j->batch, .h = j->h, .w = j->w, .c = j->s.w.k, .out_h = j->out_h, .out_w = j->out_w, .n = j->s.w.n,
+        .tile = j->tile, .bits = j->p->precision == LAM_Q8 ? 8 : j->p->precision == LAM_PRECISION_F16 ? 16 : 32, .batch = j->batch,
+        .h = j->h, .w = j->w, .c = j->s.w.k, .out_h = j->out_h, .out_w = j->out_w, .n = j->s.w.n,
         .pad_h = (size_t)j->p->padding[TOP], .pad_w = (size_t)j->p->padding[LEFT], .x_stride = j->c, .y_stride = j->n,
     };
 }

@@ -257,3 +257,24 @@ describe('quality', () => {
     });
   }
 });
+
+describe("a picture's numbers", () => {
+  for (const build of buildsHere()) {
+    test(`do not depend on its batch, ${build}`, async () => {
+      // By Winograd, small and large tiles, with more channels than are transformed at once, and as a product where pixels are few.
+      for (const [inputs, outputs, size] of [[64, 64, 14], [64, 40, 10], [300, 64, 7], [40, 33, 29], [64, 64, 3]]) {
+        const module = new nn.Conv2d(inputs, outputs, 3, { padding: 1 });
+        const pictures = numbers([3, inputs, size, size], 5);
+        const one = pictures.data.length / 3;
+        for (const precision of /** @type {const} */ (['f32', 'f16', 'q8'])) {
+          const model = await compile(module, { weights: weightsOf(module), inputs: [[null, inputs, null, null]], build: /** @type {any} */ (build), precision });
+          const together = await model.forward(pictures);
+          const alone = [];
+          for (let i = 0; i < 3; i++) alone.push(...(await model.forward(new Tensor(pictures.data.slice(i * one, (i + 1) * one), [1, inputs, size, size]))).data);
+          model.dispose();
+          assert.deepEqual([...together.data], alone, `${inputs} -> ${outputs}, ${size} x ${size}, ${precision}`);
+        }
+      }
+    });
+  }
+});
